@@ -1,1 +1,3 @@
+//! Serve connections that sidetrack hands over.
 
+pub mod wire;

@@ -1,0 +1,94 @@
+//! Messages as bytes, newline included.
+
+use std::fmt::Display;
+
+use serde_json::{Value, json};
+
+/// A descriptor has arrived and is ours now. Sent before anything is read from it.
+pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
+
+/// A message announced a descriptor that did not arrive.
+pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
+
+/// Connections may come as messages from now on.
+pub const READY: &[u8] = b"{\"type\":\"sidetrack:ready\"}\n";
+
+/// Carries a connection to a worker that takes sockets as messages. `data:""` is the one shape
+/// that both major versions of `@socket.io/sticky` understand.
+pub const CONNECTION: &[u8] =
+    b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{\"type\":\"sticky:connection\",\"data\":\"\"}}\n";
+
+/// Carries one end of a socket pair in place of a connection, to see whether the worker answers.
+pub const PROBE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{\"type\":\"sticky:connection\",\"data\":\"\",\"sidetrack\":\"probe\"}}\n";
+
+/// Carries a connection to the worker's own listening server, as a cluster primary does.
+pub fn new_connection(out: &mut Vec<u8>, key: &str, seq: u64) {
+    out.extend_from_slice(b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_CLUSTER\",\"act\":\"newconn\",\"key\":");
+    out.extend_from_slice(Value::from(key).to_string().as_bytes());
+    out.extend_from_slice(format!(",\"seq\":{seq}}}}}\n").as_bytes());
+}
+
+/// Where a worker's `listen()` is told it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketName {
+    /// `family` is `IPv4` or `IPv6`.
+    Tcp { address: String, family: &'static str, port: u16 },
+    /// A Unix path has no socket name in Node.
+    Unix,
+}
+
+/// Answers a worker's `listen()`: sidetrack listens, connections will come.
+#[must_use]
+pub fn query_accepted(ack: u64, seq: u64, key: &str, name: &SocketName) -> Vec<u8> {
+    let sockname = match name {
+        SocketName::Tcp { address, family, port } => {
+            json!({ "address": address, "family": family, "port": port })
+        }
+        SocketName::Unix => Value::Null,
+    };
+    line(
+        &json!({ "cmd": "NODE_CLUSTER", "ack": ack, "errno": null, "key": key, "data": null, "sockname": sockname, "seq": seq }),
+    )
+}
+
+/// Answers a worker's `listen()` with an error; `errno` is negative, as libuv counts.
+#[must_use]
+pub fn query_refused(ack: u64, seq: u64, key: &str, errno: i32) -> Vec<u8> {
+    line(&json!({ "cmd": "NODE_CLUSTER", "ack": ack, "errno": errno, "key": key, "data": null, "seq": seq }))
+}
+
+/// Answers a request that only wants to be heard.
+#[must_use]
+pub fn acknowledged(ack: u64, seq: u64) -> Vec<u8> {
+    line(&json!({ "cmd": "NODE_CLUSTER", "ack": ack, "seq": seq }))
+}
+
+/// Asks a worker to take no more connections, finish the open ones and exit.
+#[must_use]
+pub fn disconnect(seq: u64) -> Vec<u8> {
+    line(&json!({ "cmd": "NODE_CLUSTER", "act": "disconnect", "seq": seq }))
+}
+
+/// Announces that this worker owns a session. Sent before the client can know its id.
+#[must_use]
+pub fn session_opened(sid: impl Display) -> Vec<u8> {
+    line(&json!({ "type": "sidetrack:opened", "sid": sid.to_string() }))
+}
+
+/// Announces that a session has ended.
+#[must_use]
+pub fn session_closed(sid: impl Display) -> Vec<u8> {
+    line(&json!({ "type": "sidetrack:closed", "sid": sid.to_string() }))
+}
+
+/// Reports how many handed-off connections have closed since the last report.
+#[must_use]
+pub fn sockets_closed(count: u64) -> Vec<u8> {
+    line(&json!({ "type": "sidetrack:sockets-closed", "count": count }))
+}
+
+fn line(message: &Value) -> Vec<u8> {
+    let mut bytes = message.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,29 @@
+//! The channel's wire: newline-delimited JSON over a Unix stream socket, descriptors beside it.
+//!
+//! It is Node.js's own IPC format (`NODE_CHANNEL_SERIALIZATION_MODE=json`), so a Node worker needs
+//! no native code and every other language needs little. Both ends use this module: sidetrack
+//! reads [`FromWorker`] and writes with [`encode`]; a Rust worker reads [`ToWorker`].
+//!
+//! The rules that are not visible in the shapes:
+//!
+//! - A message that carries a descriptor is sent with one `sendmsg` and exactly one descriptor.
+//!   Two descriptors in one call put a Node worker out of step for good.
+//! - Acknowledgements carry no number: they come in the order of the hand-offs.
+//! - An acknowledgement the other side did not earn kills a Node worker.
+
+mod decoder;
+mod descriptor;
+pub mod encode;
+mod from_worker;
+mod to_worker;
+
+pub use decoder::{Decoder, Oversized};
+pub use descriptor::{Received, receive, send};
+pub use from_worker::{AdapterMessage, FromWorker, ServerQuery};
+pub use to_worker::ToWorker;
+
+/// The environment variable that names the channel's descriptor, as Node calls it.
+pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
+
+/// The environment variable that names the worker's slot: `w0`, `w1`, …
+pub const SLOT: &str = "SIDETRACK_SLOT";
