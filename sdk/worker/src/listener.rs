@@ -41,23 +41,28 @@ struct Arrival {
 /// Why there is no channel to sidetrack.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
+    /// There is no sign of sidetrack in the environment.
     #[error(
         "{} is not set: this program gets its connections from sidetrack, so start it with `sidetrack run -- PROGRAM`",
         wire::CHANNEL_FD
     )]
     NotStarted,
+    /// The environment variable holds something else.
     #[error(
         "{}={value} is not a descriptor number: it is set by sidetrack, and nothing between sidetrack and this program may change it",
         wire::CHANNEL_FD
     )]
     NotANumber { value: String },
+    /// The descriptor is closed, or something else.
     #[error(
         "descriptor {number}, named by {}, is {found}, not the channel to sidetrack: a wrapper between sidetrack and this program may have closed it, so let the wrapper `exec` the program with its descriptors open",
         wire::CHANNEL_FD
     )]
     NotAChannel { number: RawFd, found: String },
+    /// There is a listener already, or was one.
     #[error("the channel to sidetrack is already in use: one process has one listener")]
     Taken,
+    /// The system refused.
     #[error("the channel to sidetrack cannot be used")]
     Io(#[from] io::Error),
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::channel::{Channel, Said};
+use crate::channel::Channel;
 use crate::wire::encode;
 
 /// Announces the sessions this worker owns, so that their later connections come here.
@@ -32,14 +32,14 @@ impl Sessions {
     /// Waits only while the channel is full. When sidetrack is gone there is nobody to tell, and
     /// it returns at once. Cancel safe: the announcement is on its way from the first poll.
     pub async fn opened(&self, sid: &str) {
-        let said = {
+        let announcement = {
             let mut open = self.open();
             if !open.insert(sid.into()) {
                 return;
             }
             self.shared.channel.say(&encode::session_opened(sid))
         };
-        self.shared.channel.departure(said).await;
+        self.shared.channel.departure(announcement).await;
     }
 
     /// Announces that a session has ended. Does not wait; it is not urgent.
