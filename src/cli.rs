@@ -108,10 +108,10 @@ fn argument(key: &Key) -> Arg {
             "policy" => arg.short('p'),
             _ => arg,
         }
-        .long(key.name)
+        .long(key.flag)
         .value_name(key.value),
-        Kind::Many => arg.short('l').long(key.name).value_name(key.value).action(ArgAction::Append),
-        Kind::Off => arg.long(format!("no-{}", key.name)).action(ArgAction::SetFalse),
+        Kind::Many => arg.short('l').long(key.flag).value_name(key.value).action(ArgAction::Append),
+        Kind::Off => arg.long(key.flag).action(ArgAction::SetFalse),
         Kind::Rest => arg.value_name(key.value).last(true).num_args(1..),
     }
 }
@@ -122,12 +122,12 @@ fn given(matches: &ArgMatches) -> Vec<Setting> {
     let setting = |key: &Key| {
         let list = || matches.get_many::<String>(key.name).into_iter().flatten().cloned().collect();
         let (given, origin) = match key.kind {
-            Kind::Off => (Given::Text("false".to_owned()), format!("--no-{}", key.name)),
+            Kind::Off => (Given::Text("false".to_owned()), format!("--{}", key.flag)),
             Kind::One => {
                 let text = matches.get_one::<String>(key.name).cloned().unwrap_or_default();
-                (Given::Text(text), format!("--{}", key.name))
+                (Given::Text(text), format!("--{}", key.flag))
             }
-            Kind::Many => (Given::List(list()), format!("--{}", key.name)),
+            Kind::Many => (Given::List(list()), format!("--{}", key.flag)),
             Kind::Rest => (Given::List(list()), key.name.to_owned()),
         };
         Setting { key: key.name.to_owned(), given, origin }

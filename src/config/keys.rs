@@ -13,6 +13,8 @@ use crate::{peek, route};
 #[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
+    /// The flag without its dashes: the name, unless the flag turns something off.
+    pub flag: &'static str,
     /// What stands for the value in the help.
     pub value: &'static str,
     pub help: &'static str,
@@ -53,6 +55,7 @@ const GIBIBYTE: u64 = 1 << 30;
 pub const KEYS: &[Key] = &[
     Key {
         name: "command",
+        flag: "command",
         value: "COMMAND",
         help: "The worker's command and its arguments, behind `--`. Started once for each worker",
         default: "",
@@ -62,6 +65,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "workers",
+        flag: "workers",
         value: "N",
         help: "How many workers to start. Without it, as many as this process may use cores",
         default: "",
@@ -71,6 +75,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "policy",
+        flag: "policy",
         value: "NAME|FILE",
         help: "Who gets a new connection: random, round-robin, least-connection, or a WebAssembly component (.wasm)",
         default: "least-connection",
@@ -80,6 +85,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "policy-config",
+        flag: "policy-config",
         value: "JSON",
         help: "Handed to the policy's `configure`",
         default: "",
@@ -89,6 +95,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "shim",
+        flag: "no-shim",
         value: "BOOL",
         help: "Preload nothing into Node workers. They then announce sessions only if they use @socket.io/sticky",
         default: "true",
@@ -98,6 +105,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "listen",
+        flag: "listen",
         value: "ADDRESS",
         help: "Where to listen: HOST:PORT, [IPv6]:PORT, :PORT or unix:PATH; repeatable. Without it, where the worker's own listen() asks. ADDRESS=PORT serves the worker's server that asks for PORT",
         default: "",
@@ -111,6 +119,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "session-key",
+        flag: "session-key",
         value: "KEY",
         help: "Where a request carries its session id: query:NAME, cookie:NAME, header:NAME or path:N",
         default: "query:sid",
@@ -120,6 +129,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "ready-file",
+        flag: "ready-file",
         value: "PATH",
         help: "A JSON file with addresses and workers, written once the first worker is ready and again whenever they change",
         default: "",
@@ -129,6 +139,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "head-limit",
+        flag: "head-limit",
         value: "SIZE",
         help: "The longest request head; a longer one is answered with 431",
         default: "16KiB",
@@ -138,6 +149,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "head-timeout",
+        flag: "head-timeout",
         value: "TIME",
         help: "How long a client may take to send its request head; then 408",
         default: "10s",
@@ -147,6 +159,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "hold",
+        flag: "hold",
         value: "TIME",
         help: "How long a request with an unknown session id waits for a worker to announce it",
         default: "300ms",
@@ -156,6 +169,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "worker-wait",
+        flag: "worker-wait",
         value: "TIME",
         help: "How long a connection waits while no worker is ready; then 503",
         default: "5s",
@@ -165,6 +179,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "max-pending",
+        flag: "max-pending",
         value: "N",
         help: "Connections between accept and a worker's acknowledgement; more wait in the kernel's backlog",
         default: "8192",
@@ -174,6 +189,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "max-sessions",
+        flag: "max-sessions",
         value: "N",
         help: "Sessions remembered at the same time",
         default: "1000000",
@@ -183,6 +199,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "window",
+        flag: "window",
         value: "N",
         help: "Unacknowledged connections for each worker",
         default: "64",
@@ -192,6 +209,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "queue",
+        flag: "queue",
         value: "N",
         help: "Connections waiting behind the window, for each worker",
         default: "8192",
@@ -201,6 +219,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "queue-wait",
+        flag: "queue-wait",
         value: "TIME",
         help: "The longest wait in that queue; then another worker, or 503",
         default: "5s",
@@ -210,6 +229,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "unresponsive-after",
+        flag: "unresponsive-after",
         value: "TIME",
         help: "A worker that acknowledges nothing for so long gets no new connections until it does",
         default: "3s",
@@ -219,6 +239,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "replace-after",
+        flag: "replace-after",
         value: "TIME",
         help: "A worker that acknowledges nothing for so long is killed and started again",
         default: "30s",
@@ -228,6 +249,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "start-timeout",
+        flag: "start-timeout",
         value: "TIME",
         help: "The longest time from a worker's start until it is ready",
         default: "60s",
@@ -237,6 +259,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "restarts",
+        flag: "restarts",
         value: "N",
         help: "Restarts in a row before a worker's slot is given up; 10 s of service start the count anew",
         default: "10",
@@ -251,6 +274,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "drain-timeout",
+        flag: "drain-timeout",
         value: "TIME",
         help: "After SIGTERM or SIGINT, how long workers may take to finish; then they are ended. A second signal ends them at once",
         default: "10s",
@@ -260,6 +284,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "policy-fuel",
+        flag: "policy-fuel",
         value: "N",
         help: "What one decision of a policy may cost, in WebAssembly instructions or so; the default is worth about 1 ms",
         default: "8000000",
@@ -269,6 +294,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "policy-memory",
+        flag: "policy-memory",
         value: "SIZE",
         help: "The most memory a policy may use",
         default: "16MiB",
@@ -278,6 +304,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "log",
+        flag: "log",
         value: "FILTER",
         help: "What to log: error, warn, info, debug, trace, or target=level pairs",
         default: "info",
@@ -292,6 +319,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "log-format",
+        flag: "log-format",
         value: "FORMAT",
         help: "How log lines look: human or json",
         default: "human",

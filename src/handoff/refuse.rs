@@ -2,16 +2,15 @@
 //! status.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::AsRawFd;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::peek::Headless;
+use crate::sys::reactor::watch;
 use crate::sys::socket;
 use crate::types::{Accepted, HeadError, Refusal};
 
@@ -59,7 +58,7 @@ pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
 
 /// Reads until the client closes or has sent enough.
 async fn read_out(accepted: &Accepted) -> io::Result<()> {
-    let client = AsyncFd::with_interest(accepted.socket.as_fd(), Interest::READABLE)?;
+    let client = watch(accepted.socket.as_fd(), Interest::READABLE)?;
     let mut buffer = [0; 4096];
     let mut left = MOST_DISCARDED;
     loop {

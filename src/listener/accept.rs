@@ -1,6 +1,7 @@
 //! The accept loop.
 
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 
 use super::Bound;
 use crate::drain::{Phase, Phases};
+use crate::sys::reactor::watch;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Accepted, ServerId};
 
@@ -34,20 +36,21 @@ pub struct Gate {
 ///
 /// # Errors
 /// When the listener cannot be watched at all.
-pub async fn accept(bound: Bound, server: ServerId, mut gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
-    let listener = AsyncFd::with_interest(bound, Interest::READABLE)?;
+pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+    let ready = watch(bound.as_fd(), Interest::READABLE)?;
     let mut closing = gate.phases.clone();
     tokio::select! {
         biased;
         () = closing.reached(Phase::Closing) => Ok(()),
-        result = run(&listener, server, &mut gate, admit) => result,
+        result = run(&bound, &ready, server, &gate, admit) => result,
     }
 }
 
 async fn run(
-    listener: &AsyncFd<Bound>,
+    listener: &Bound,
+    ready: &AsyncFd<BorrowedFd<'_>>,
     server: ServerId,
-    gate: &mut Gate,
+    gate: &Gate,
     admit: impl Fn(Accepted),
 ) -> io::Result<()> {
     let mut exhausted = false;
@@ -55,13 +58,13 @@ async fn run(
         // Never closed, so this cannot fail.
         let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
         let (socket, peer) = loop {
-            match listener.get_ref().accept() {
+            match listener.accept() {
                 Ok(client) => break client,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut guard = listener.readable().await?;
+                    let mut guard = ready.readable().await?;
                     // Between the failed call and here a connection may have come: only a second
                     // failure under the guard proves that there is none.
-                    match listener.get_ref().accept() {
+                    match listener.accept() {
                         Ok(client) => break client,
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
                         Err(error) => stumble(&error, &mut exhausted, gate).await,

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -84,11 +84,11 @@ impl Bound {
     }
 }
 
-impl AsRawFd for Bound {
-    fn as_raw_fd(&self) -> RawFd {
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
-            Listening::Tcp(listener) => listener.as_raw_fd(),
-            Listening::Unix(listener, _) => listener.as_raw_fd(),
+            Listening::Tcp(listener) => listener.as_fd(),
+            Listening::Unix(listener, _) => listener.as_fd(),
         }
     }
 }

@@ -6,13 +6,13 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
+use crate::sys::reactor::watch;
 use crate::sys::socket;
 use crate::types::{Accepted, Head, HeadError, Peeked, Progress};
 
@@ -78,7 +78,7 @@ async fn wait(accepted: &Accepted, settings: &Settings, seen: &mut usize) -> Res
 /// Looks again at each arrival of bytes. The reactor reports edges, so an unfinished head does
 /// not spin although its bytes stay readable.
 async fn follow(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<Head, Headless> {
-    let socket = AsyncFd::with_interest(accepted.socket.as_fd(), Interest::READABLE)
+    let socket = watch(accepted.socket.as_fd(), Interest::READABLE)
         .map_err(|_| Headless::Gone)?;
     loop {
         let mut guard = socket.readable().await.map_err(|_| Headless::Gone)?;

@@ -31,7 +31,6 @@ mod source;
 mod vectors;
 mod version;
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use chain::{Answer, Chain, Description, LinkName};
@@ -44,22 +43,8 @@ pub use source::{BuiltIn, PolicySource, UnknownPolicy};
 pub use vectors::{VectorError, Vectors};
 pub use version::Digest;
 
-use crate::types::{Head, WorkerId};
-
-/// The connection a policy is asked about.
-///
-/// Lent to the policy for the length of a call by moving it in and out again, so asking copies
-/// nothing that the policy does not read.
-#[derive(Debug, Clone, Default)]
-pub struct Request {
-    pub head: Head,
-    /// The client; none over a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// The session id found in the head, decoded.
-    pub session: Option<String>,
-    /// How often the connection was given to a worker before and came back.
-    pub attempt: u32,
-}
+pub use crate::types::Request;
+use crate::types::WorkerId;
 
 /// The session table, as far as a policy may ask it. Called during a decision: it must not block.
 pub trait SessionOwner: Send + Sync {

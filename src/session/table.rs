@@ -61,7 +61,7 @@ impl SessionTable {
         };
         for waiter in inner.waiting.remove(sid).unwrap_or_default() {
             // A waiter that has gone in the meantime needs no answer.
-            drop(waiter.send(worker));
+            let _ = waiter.send(worker);
         }
         Opened::New
     }

@@ -2,4 +2,5 @@
 //! this package; the descriptor passing itself lives in `sidetrack_worker::wire`.
 
 pub mod limits;
+pub mod reactor;
 pub mod socket;

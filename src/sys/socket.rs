@@ -4,24 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, recv, send, setsockopt};
-
-#[allow(
-    unsafe_code,
-    missing_debug_implementations,
-    missing_docs,
-    clippy::undocumented_unsafe_blocks,
-    reason = "the macro's own call to setsockopt(2); nix has no TCP_DEFER_ACCEPT"
-)]
-mod option {
-    nix::sockopt_impl!(
-        DeferAccept,
-        SetOnly,
-        nix::libc::IPPROTO_TCP,
-        nix::libc::TCP_DEFER_ACCEPT,
-        i32
-    );
-}
+use nix::libc;
+use nix::sys::socket::{MsgFlags, recv, send};
 
 /// Has the kernel keep a new connection to itself until its first byte is there, or until about
 /// `wait` has passed (`tcp(7)`). Then the first peek succeeds without waiting.
@@ -29,8 +13,21 @@ mod option {
 /// # Errors
 /// As `setsockopt(2)`.
 pub fn defer_accept(socket: &impl AsFd, wait: Duration) -> io::Result<()> {
-    let seconds = i32::try_from(wait.as_secs().max(1)).unwrap_or(i32::MAX);
-    Ok(setsockopt(&socket, option::DeferAccept, &seconds)?)
+    const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+    let seconds = libc::c_int::try_from(wait.as_secs().max(1)).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the pointer and the length describe `seconds`, which outlives the call, and the
+    // descriptor is open while it is borrowed. No library wraps this option.
+    #[allow(unsafe_code, reason = "setsockopt(2) takes a pointer")]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            LENGTH,
+        )
+    };
+    Ok(nix::errno::Errno::result(result).map(drop)?)
 }
 
 /// Reads without consuming and without waiting. 0 means the peer has finished sending.

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::dialogue::{self, Ended};
 use super::fleet::{Fleet, Why};
 use super::probe::Probe;
 use super::worker::{Standing, Worker};
+use crate::sys::reactor::watch;
 use crate::telemetry::Event;
 
 /// How often waiting connections and deadlines are looked at.
@@ -36,7 +36,7 @@ type Probing = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Serves a worker's channel until it ends or the worker must be replaced.
 pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
-    let channel = match AsyncFd::new(worker.socket.as_fd()) {
+    let channel = match watch(worker.socket.as_fd(), Interest::READABLE | Interest::WRITABLE) {
         Ok(channel) => channel,
         Err(error) => return Ended::Broken(error).into(),
     };

@@ -94,7 +94,7 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
 pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
     match fleet.servers.claim_for_messages() {
         Ok(server) => {
-            worker.lock().takes_messages = true;
+            worker.lock().profile.takes_messages = true;
             ready(fleet, worker);
             fleet.open(server);
         }

@@ -264,10 +264,6 @@ impl Fleet {
         let _ = self.fatal.try_send(fatal);
     }
 
-    pub(super) fn all(&self) -> Vec<Arc<Worker>> {
-        self.lock().workers.clone()
-    }
-
     fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {
         self.lock().workers.iter().find(|worker| worker.id == id).cloned()
     }

@@ -63,6 +63,6 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
 pub fn signal(pid: u32, signal: Signal) {
     if let Ok(pid) = i32::try_from(pid) {
         // It may have ended in the meantime, which is what we want.
-        drop(killpg(Pid::from_raw(pid), signal));
+        let _ = killpg(Pid::from_raw(pid), signal);
     }
 }

@@ -15,7 +15,8 @@ pub struct Decoder {
     /// How far the unread part is known to hold no newline.
     scanned: usize,
     limit: usize,
-    descriptors: VecDeque<OwnedFd>,
+    /// None for one that was lost on the way: its message must not take the next one's.
+    descriptors: VecDeque<Option<OwnedFd>>,
 }
 
 /// A line longer than the limit. The stream cannot be followed any further.
@@ -42,7 +43,12 @@ impl Decoder {
             self.start = 0;
         }
         self.buffer.extend_from_slice(bytes);
-        self.descriptors.extend(descriptors);
+        self.descriptors.extend(descriptors.into_iter().map(Some));
+    }
+
+    /// Notes that the descriptor of a message just pushed did not arrive.
+    pub fn push_lost(&mut self) {
+        self.descriptors.push_back(None);
     }
 
     /// The next whole line, if there is one.
@@ -65,9 +71,17 @@ impl Decoder {
         Ok(Some(line))
     }
 
-    /// The oldest descriptor nobody has taken yet.
+    /// The oldest descriptor nobody has taken yet; none when it was lost.
     pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
-        self.descriptors.pop_front()
+        self.descriptors.pop_front().flatten()
+    }
+
+    /// Closes descriptors that no message spoke of. Does nothing while a line is under way, which
+    /// might still do so.
+    pub fn close_strays(&mut self) {
+        if self.start == self.buffer.len() {
+            self.descriptors.clear();
+        }
     }
 
     /// How many descriptors wait.

@@ -7,10 +7,9 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use sendfd::SendWithFd;
 
-/// The most descriptors one read can bring. Linux never joins two messages that carry descriptors
-/// into one read, so more can only come from a peer that sent several in one call; those the
-/// kernel closes.
-const MOST_DESCRIPTORS: usize = 16;
+/// The most descriptors one read can bring: Linux never joins two messages that carry descriptors
+/// into one read, and takes no more than this (`SCM_MAX_FD`) in one message.
+const MOST_DESCRIPTORS: usize = 253;
 
 /// What one read brought.
 #[derive(Debug, Default)]
@@ -19,6 +18,9 @@ pub struct Received {
     pub bytes: usize,
     /// Close-on-exec, in order.
     pub descriptors: Vec<OwnedFd>,
+    /// A descriptor was on its way and is gone: this process has as many as it may. The bytes are
+    /// good; [`Decoder::push_lost`](super::Decoder::push_lost) keeps the messages in step.
+    pub lost: bool,
 }
 
 /// Writes a message, with at most one descriptor attached to its first byte.
@@ -49,6 +51,9 @@ pub fn receive(channel: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
         Some(&mut control),
         MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
     )?;
+    if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+        return Ok(Received { bytes: message.bytes, descriptors: Vec::new(), lost: true });
+    }
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
@@ -58,7 +63,7 @@ pub fn receive(channel: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
             descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
         }
     }
-    Ok(Received { bytes: message.bytes, descriptors })
+    Ok(Received { bytes: message.bytes, descriptors, lost: false })
 }
 
 #[cfg(test)]

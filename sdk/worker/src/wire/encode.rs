@@ -13,6 +13,10 @@ pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
 /// Connections may come as messages from now on.
 pub const READY: &[u8] = b"{\"type\":\"sidetrack:ready\"}\n";
 
+/// This worker takes no more connections; the open ones it finishes. Node says it when
+/// `worker.disconnect()` is called.
+pub const LEAVING: &[u8] = b"{\"cmd\":\"NODE_CLUSTER\",\"act\":\"exitedAfterDisconnect\",\"seq\":0}\n";
+
 /// Carries a connection to a worker that takes sockets as messages. `data:""` is the one shape
 /// that both major versions of `@socket.io/sticky` understand.
 pub const CONNECTION: &[u8] =
