@@ -1,1 +1,5 @@
-pub mod worker { pub async fn serve() -> anyhow::Result<()> { Ok(()) } }
+pub mod worker {
+    pub async fn serve() -> anyhow::Result<()> {
+        Ok(())
+    }
+}

@@ -203,7 +203,8 @@ impl LogLimiter {
     fn admit(&mut self, now: Instant) -> Option<u64> {
         let earned = now.saturating_duration_since(self.refilled).as_nanos() / LOG_INTERVAL.as_nanos();
         if earned > 0 {
-            self.tokens = LOG_BURST.min(self.tokens.saturating_add(u32::try_from(earned).unwrap_or(LOG_BURST)));
+            self.tokens =
+                LOG_BURST.min(self.tokens.saturating_add(u32::try_from(earned).unwrap_or(LOG_BURST)));
             self.refilled = now;
         }
         if self.tokens == 0 {
