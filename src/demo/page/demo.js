@@ -19,8 +19,10 @@ const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 const wagons = new Set();
 const lanes = new Map();
-/** Sessions their worker no longer knew: [slot, pid]. An error unless that process has died. */
+/** Sessions that met a worker which did not know them: who owned them, and when it was. */
 const disowned = [];
+/** When each process was last heard of, by pid. */
+const heard = new Map();
 let answers = 0;
 let moved = 0;
 
@@ -97,7 +99,7 @@ class Wagon {
   /** Ended without our wish. Shows it, then begins anew. */
   async lost(error) {
     const asleep = Date.now() - this.heard > FORGETTABLE;
-    if (error.reason === "unknown" && this.pid !== null && !asleep) disowned.push([this.slot, this.pid]);
+    if (error.reason === "unknown" && this.pid !== null && !asleep) disowned.push({ pid: this.pid, at: Date.now() });
     this.element.classList.add("lost");
     figures();
     if (this.slot) news(`A ${NAMES[this.kind]} session of ${this.slot} ended (${error.message}). Opening it anew.`);
@@ -124,6 +126,7 @@ function open(kinds) {
 
 /** Whoever answers has a track. Another pid in the same slot is a new worker. */
 function meet({ slot, pid }) {
+  heard.set(pid, Date.now());
   let lane = lanes.get(slot);
   if (!lane) {
     lane = { slot, pid, element: clone("#lane") };
@@ -168,7 +171,8 @@ async function look() {
 function figures() {
   $("#sessions").textContent = [...wagons].filter((wagon) => wagon.pid !== null).length;
   $("#answers").textContent = answers.toLocaleString("en");
-  const wrong = moved + disowned.filter(([slot, pid]) => lanes.get(slot)?.pid === pid).length;
+  // A session whose owner has died is rightly unknown to all others; of the dead nothing is heard.
+  const wrong = moved + disowned.filter(({ pid, at }) => heard.get(pid) > at + 1000).length;
   if ($("#astray dd").textContent !== String(wrong)) $("#astray dd").textContent = wrong;
   $("#astray").classList.toggle("bad", wrong > 0);
   for (const lane of lanes.values()) {

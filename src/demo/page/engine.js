@@ -169,7 +169,9 @@ class Polling {
     const response = await fetch(this.#url(), { method, body, cache: "no-store", signal });
     const text = await response.text();
     if (response.ok) return text;
-    throw new SessionError(response.status === 400 ? "unknown" : "unreachable", `${response.status} ${text}`);
+    // Engine.IO answers 400 to a session id it does not know.
+    if (response.status === 400) throw new SessionError("unknown", "another worker did not know it");
+    throw new SessionError("unreachable", `the answer was ${response.status}`);
   }
 
   #receive(body) {
