@@ -1,1 +1,85 @@
-fn main() {}
+//! Arguments, telemetry, run, outcome → exit code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use sidetrack::app::{App, Outcome};
+use sidetrack::cli::{self, Action};
+use sidetrack::config::{self, Config, Given, Problems, Setting};
+use sidetrack::{demo, telemetry::trace};
+
+fn main() -> ExitCode {
+    let matches = cli::command().get_matches();
+    let file = cli::file(&matches).cloned();
+    // clap does not let a command line without an action through.
+    let Some(action) = cli::action(&matches) else { return ExitCode::from(Outcome::Misconfigured.code()) };
+    let outcome = match action {
+        Action::Run(flags) => configured(file, flags).and_then(run),
+        Action::Demo(flags) => demo_settings(flags).and_then(|flags| configured(file, flags)).and_then(run),
+        Action::Check(flags) => configured(file, flags).and_then(App::new).map(|app| {
+            eprintln!("sidetrack: ready to run {}", app.describe());
+            Outcome::Drained
+        }),
+        Action::DemoWorker => demo_worker(),
+    };
+    match outcome {
+        Ok(outcome) => ExitCode::from(outcome.code()),
+        Err(problems) => {
+            eprintln!("sidetrack: {problems}");
+            ExitCode::from(Outcome::Misconfigured.code())
+        }
+    }
+}
+
+/// File and flags together; flags win.
+fn configured(file: Option<String>, flags: Vec<Setting>) -> Result<Config, Problems> {
+    let mut settings = match file {
+        Some(path) => config::read(Path::new(&path))?,
+        None => Vec::new(),
+    };
+    settings.extend(flags);
+    Config::new(&settings)
+}
+
+fn run(config: Config) -> Result<Outcome, Problems> {
+    let filter = trace::filter(&config.log).map_err(|error| Problems::one("log", error))?;
+    trace::start(config.log_format, filter);
+    let app = App::new(config)?;
+    runtime()?.block_on(app.run())
+}
+
+/// The demo's workers are this program itself, and it listens where nothing else is likely to.
+fn demo_settings(flags: Vec<Setting>) -> Result<Vec<Setting>, Problems> {
+    let program = std::env::current_exe()
+        .map_err(|error| Problems::one("demo", format!("cannot find this program's own file: {error}")))?;
+    let setting = |key: &str, list: Vec<String>| Setting {
+        key: key.to_owned(),
+        given: if key == "workers" { Given::Text(list.concat()) } else { Given::List(list) },
+        origin: "demo".to_owned(),
+    };
+    let program = program.display().to_string();
+    let mut settings = vec![
+        setting("workers", vec!["4".to_owned()]),
+        setting("listen", vec!["127.0.0.1:3000".to_owned()]),
+    ];
+    settings.extend(flags.into_iter().filter(|flag| flag.key != "command"));
+    settings.push(setting("command", vec![program, "demo-worker".to_owned()]));
+    settings.push(Setting { key: "shim".into(), given: Given::Text("false".into()), origin: "demo".into() });
+    Ok(settings)
+}
+
+fn demo_worker() -> Result<Outcome, Problems> {
+    match runtime()?.block_on(demo::worker::serve()) {
+        Ok(()) => Ok(Outcome::Drained),
+        Err(error) => Err(Problems::one("demo worker", format!("{error:#}"))),
+    }
+}
+
+/// One thread serves all connections: a hand-off takes microseconds, and state that never
+/// changes threads needs no contended lock.
+fn runtime() -> Result<tokio::runtime::Runtime, Problems> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Problems::one("runtime", error.to_string()))
+}

@@ -1,0 +1,186 @@
+//! Natively there is no sidetrack to ask, so each thread has a stand-in: silent, without a request,
+//! random. [`scripted`] replaces it for a test.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::time::Instant;
+
+use crate::WorkerId;
+use crate::host::Level;
+use crate::request::{hash_session, mix};
+
+/// What [`request`](crate::request) and [`host`](crate::host) answer while a test runs, and what
+/// they were told.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    pub method: String,
+    pub path: String,
+    /// Parameters and headers in order, decoded.
+    pub query: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    pub peer: Option<IpAddr>,
+    pub session: Option<String>,
+    pub is_upgrade: bool,
+    pub attempt: u32,
+    /// The session table.
+    pub owners: HashMap<String, WorkerId>,
+    /// Taken one by one by `random_u64`; afterwards a generator that starts at `seed` goes on.
+    pub random: VecDeque<u64>,
+    pub seed: u64,
+    /// What `now` says, in nanoseconds.
+    pub now: u64,
+    /// What the policy logged.
+    pub logged: Vec<(Level, String)>,
+    /// What the policy explained last.
+    pub explained: Option<String>,
+}
+
+/// The stand-in of a thread.
+struct Host {
+    script: Option<Script>,
+    /// State of the SplitMix64 generator.
+    seed: u64,
+    started: Instant,
+}
+
+thread_local! {
+    static HOST: RefCell<Host> = RefCell::new(Host {
+        script: None,
+        // The standard library's only source of randomness.
+        seed: RandomState::new().hash_one(0),
+        started: Instant::now(),
+    });
+}
+
+/// Runs `body` on this thread with `script` for a host, and returns the script as `body` left it.
+pub fn scripted<R>(script: Script, body: impl FnOnce() -> R) -> (R, Script) {
+    /// Puts the outer script back also when `body` panics.
+    struct Restore(Option<Script>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HOST.with_borrow_mut(|host| host.script = self.0.take());
+        }
+    }
+    let outer = Restore(HOST.with_borrow_mut(|host| host.script.replace(script)));
+    let result = body();
+    let script = HOST.with_borrow_mut(|host| host.script.take()).unwrap_or_default();
+    drop(outer);
+    (result, script)
+}
+
+/// Asks the script, or answers with the default when there is none.
+fn ask<R: Default>(question: impl FnOnce(&mut Script) -> R) -> R {
+    HOST.with_borrow_mut(|host| host.script.as_mut().map(question)).unwrap_or_default()
+}
+
+fn first(pairs: &[(String, String)], same: impl Fn(&str) -> bool) -> Option<String> {
+    pairs.iter().find(|(name, _)| same(name)).map(|(_, value)| value.clone())
+}
+
+pub(crate) fn method() -> String {
+    ask(|script| script.method.clone())
+}
+
+pub(crate) fn path() -> String {
+    ask(|script| script.path.clone())
+}
+
+pub(crate) fn query(name: &str) -> Option<String> {
+    ask(|script| first(&script.query, |known| known == name))
+}
+
+pub(crate) fn header(name: &str) -> Option<String> {
+    ask(|script| first(&script.headers, |known| known.eq_ignore_ascii_case(name)))
+}
+
+pub(crate) fn peer() -> Option<String> {
+    ask(|script| script.peer.map(|peer| peer.to_string()))
+}
+
+pub(crate) fn session() -> Option<String> {
+    ask(|script| script.session.clone())
+}
+
+pub(crate) fn session_hash() -> u64 {
+    ask(|script| script.session.as_deref().map_or(0, hash_session))
+}
+
+pub(crate) fn is_upgrade() -> bool {
+    ask(|script| script.is_upgrade)
+}
+
+pub(crate) fn attempt() -> u32 {
+    ask(|script| script.attempt)
+}
+
+pub(crate) fn session_owner(sid: &str) -> Option<WorkerId> {
+    ask(|script| script.owners.get(sid).copied())
+}
+
+pub(crate) fn random_u64() -> u64 {
+    HOST.with_borrow_mut(|host| {
+        let seed = match &mut host.script {
+            Some(script) => match script.random.pop_front() {
+                Some(value) => return value,
+                None => &mut script.seed,
+            },
+            None => &mut host.seed,
+        };
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(*seed)
+    })
+}
+
+pub(crate) fn now() -> u64 {
+    HOST.with_borrow_mut(|host| match &host.script {
+        Some(script) => script.now,
+        None => u64::try_from(host.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+    })
+}
+
+pub(crate) fn log(level: Level, text: &str) {
+    ask(|script| script.logged.push((level, text.to_owned())));
+}
+
+pub(crate) fn explain(text: &str) {
+    ask(|script| script.explained = Some(text.to_owned()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{host, request};
+
+    #[test]
+    fn a_script_answers_and_remembers() {
+        let script = Script {
+            headers: vec![("Host".into(), "a".into())],
+            session: Some("s".into()),
+            owners: HashMap::from([("s".into(), 7)]),
+            random: VecDeque::from([u64::MAX, 0]),
+            ..Script::default()
+        };
+        let (picks, script) = scripted(script, || {
+            host::log(Level::Info, "hello");
+            host::explain("why");
+            assert_eq!(request::header("host").as_deref(), Some("a"));
+            assert_eq!(request::session_hash(), hash_session("s"));
+            assert_eq!(host::session_owner("s"), Some(7));
+            (host::random_below(10), host::random_below(10), host::random_u64())
+        });
+        assert_eq!((picks.0, picks.1), (9, 0));
+        assert_eq!(script.logged, [(Level::Info, "hello".to_owned())]);
+        assert_eq!(script.explained.as_deref(), Some("why"));
+        let (again, _) = scripted(Script::default(), host::random_u64);
+        assert_eq!(picks.2, again, "the generator starts at the seed");
+    }
+
+    #[test]
+    fn without_a_script_nothing_is_known_and_numbers_differ() {
+        assert_eq!((request::method(), request::peer(), request::session_hash()), (String::new(), None, 0));
+        assert_ne!(host::random_u64(), host::random_u64());
+        assert_eq!(host::random_below(0), 0);
+    }
+}

@@ -1,0 +1,302 @@
+//! Builds everything from a [`Config`], owns the tasks, and ends the run.
+
+mod ready;
+mod summary;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, Problems};
+use crate::drain::{Drain, Phase, Phases};
+use crate::listener::{self, Gate, Servers};
+use crate::pipeline::Pipeline;
+use crate::policy::Chain;
+use crate::route::Router;
+use crate::session::SessionTable;
+use crate::sys;
+use crate::telemetry::{Event, Telemetry};
+use crate::types::ServerId;
+use crate::worker::{Fatal, Fleet, Program, node, supervisor};
+
+/// Servers whose first worker has just become ready and that are not accepted for yet. Far above
+/// what a program has.
+const MOST_SERVERS: usize = 1024;
+
+/// Time for connections on their way to reach a worker when the run ends.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Between SIGTERM and SIGKILL for a worker that outstays the drain.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everybody left by themselves.
+    Drained,
+    /// Nothing works any more.
+    GaveUp,
+    /// The configuration, or what it meets on this machine, is at fault.
+    Misconfigured,
+    /// Workers had to be ended.
+    Cut,
+}
+
+impl Outcome {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Drained => 0,
+            Self::GaveUp => 1,
+            Self::Misconfigured => 2,
+            Self::Cut => 3,
+        }
+    }
+}
+
+/// Everything a run needs before its first worker starts.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    policy: Arc<Chain>,
+    sessions: Arc<SessionTable>,
+    telemetry: Arc<Telemetry>,
+}
+
+impl App {
+    /// Loads the policy; starts nothing.
+    ///
+    /// # Errors
+    /// When the policy cannot be used.
+    pub fn new(config: Config) -> Result<Self, Problems> {
+        let sessions = Arc::new(SessionTable::new(config.max_sessions));
+        let owner = Arc::clone(&sessions);
+        let policy = Chain::load(&config.policy, &config.policy_settings, owner)
+            .map_err(|error| Problems::one("policy", error.to_string()))?;
+        Ok(Self { config, policy: Arc::new(policy), sessions, telemetry: Arc::default() })
+    }
+
+    /// One line on what would run.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!(
+            "{} × {}, policy {}",
+            self.config.workers,
+            self.config.command.join(" "),
+            summary::policy(&self.policy)
+        )
+    }
+
+    /// Serves until a signal ends it or nothing works any more.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration on this machine, such as a port that is taken.
+    pub async fn run(self) -> Result<Outcome, Problems> {
+        let Self { config, policy, sessions, telemetry } = self;
+        let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(|error| trouble("signals", error))?;
+        if let Err(error) = sys::limits::raise_descriptors() {
+            tracing::warn!(%error, "the limit of open descriptors stays as it is");
+        }
+
+        let servers = Servers::new(&config.listen, config.peek.timeout).map_err(bind_problems)?;
+        let shim = match config.shim {
+            true => Some(Arc::new(node::Shim::write().map_err(|error| trouble("shim", error))?)),
+            false => None,
+        };
+        let program = Program { command: config.command.clone(), shim };
+
+        let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
+        let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
+        let servers = Arc::new(servers);
+        let fleet = Arc::new(Fleet::new(
+            config.worker.clone(),
+            Arc::clone(&sessions),
+            Arc::clone(&servers),
+            Arc::clone(&telemetry),
+            fatal,
+            opened,
+        ));
+        let router = Router {
+            settings: config.route.clone(),
+            sessions,
+            fleet: Arc::clone(&fleet),
+            policy: Arc::clone(&policy),
+            telemetry: Arc::clone(&telemetry),
+        };
+        let pipeline = Arc::new(Pipeline {
+            peek: config.peek.clone(),
+            router,
+            fleet: Arc::clone(&fleet),
+            telemetry: Arc::clone(&telemetry),
+        });
+        let (drain, phases) = Drain::new();
+        let permits = Arc::new(Semaphore::new(config.max_pending));
+        let gate =
+            Gate { permits: Arc::clone(&permits), phases: phases.clone(), telemetry: Arc::clone(&telemetry) };
+
+        let mut slots = JoinSet::new();
+        for number in 0..config.workers {
+            let slot = format!("w{number}");
+            slots.spawn(supervisor::keep(Arc::clone(&fleet), program.clone(), slot, phases.clone()));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&pipeline).take_back());
+        tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
+        let what = summary::What {
+            command: config.command.clone(),
+            workers: config.workers,
+            policy: summary::policy(&policy),
+            session_key: config.route.session_key.to_string(),
+        };
+        tasks.spawn(summary::print(what, config.log_format, Arc::clone(&fleet), Arc::clone(&servers)));
+
+        let ended = loop {
+            tokio::select! {
+                Some(server) = openings.recv() => open(&servers, server, &gate, &pipeline, &mut tasks),
+                Some(fatal) = fatals.recv() => {
+                    if let Some(ended) = judge(fatal, &telemetry, &mut slots, &config.command).await {
+                        break ended;
+                    }
+                }
+                _ = interrupt.recv() => break Ok(Outcome::Drained),
+                _ = terminate.recv() => break Ok(Outcome::Drained),
+            }
+        };
+        let again = async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        };
+        let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
+        report(&telemetry);
+        match ended {
+            Ok(Outcome::Drained) if cut => Ok(Outcome::Cut),
+            ended => ended,
+        }
+    }
+}
+
+/// A server has its first worker: its listeners begin to accept.
+fn open(
+    servers: &Servers,
+    server: ServerId,
+    gate: &Gate,
+    pipeline: &Arc<Pipeline>,
+    tasks: &mut JoinSet<()>,
+) {
+    for bound in servers.take_idle(server) {
+        let address = bound.address.to_string();
+        gate.telemetry.emit(Event::Listening { address: &address });
+        let (gate, pipeline) = (gate.clone(), Arc::clone(pipeline));
+        tasks.spawn(async move {
+            let admit = |accepted| pipeline.admit(accepted);
+            if let Err(error) = listener::accept(bound, server, gate, admit).await {
+                tracing::error!(%error, address, "the listener is lost");
+            }
+        });
+    }
+}
+
+/// Whether a grave event ends the run, and how. While other workers serve, the run goes on.
+async fn judge(
+    fatal: Fatal,
+    telemetry: &Telemetry,
+    slots: &mut JoinSet<()>,
+    command: &[String],
+) -> Option<Result<Outcome, Problems>> {
+    let served = telemetry.counters.workers_ready.get() > 0;
+    let problem = match &fatal {
+        Fatal::Wrapper { name } => {
+            let name = command.first().filter(|word| word.contains(name.as_str())).unwrap_or(name);
+            Problems::one("command", node::advice(name, std::path::Path::new(".")))
+        }
+        Fatal::NoAddress { .. } => Problems::one("listen", fatal.to_string()),
+        Fatal::Bind(_) if !served => Problems::one("listen", fatal.to_string()),
+        Fatal::Start { .. } if !served => Problems::one("command", fatal.to_string()),
+        Fatal::Bind(error) => {
+            tracing::error!(%error, "a worker asks for an address that cannot be had");
+            return None;
+        }
+        Fatal::Start { .. } | Fatal::GivenUp { .. } => {
+            telemetry.emit(Event::SlotGivenUp { reason: &fatal.to_string() });
+            // The slot's task ends with its report; the run ends with its last slot.
+            drop(slots.join_next().await);
+            return slots.is_empty().then_some(Ok(Outcome::GaveUp));
+        }
+    };
+    Some(Err(problem))
+}
+
+/// Ends the run in order: listeners, connections on their way, workers. True when something had
+/// to be cut off.
+async fn stop(
+    drain: &Drain,
+    phases: &Phases,
+    config: &Config,
+    permits: &Arc<Semaphore>,
+    slots: &mut JoinSet<()>,
+    again: impl Future<Output = ()>,
+) -> bool {
+    tracing::info!(limit = ?config.drain_timeout, "draining; a second signal stops at once");
+    drain.enter(Phase::Closing);
+    let all = u32::try_from(config.max_pending).unwrap_or(u32::MAX);
+    let orderly = async {
+        // Every permit back means that every connection is in a worker's hands or gone.
+        drop(timeout(SETTLE.min(config.drain_timeout), permits.acquire_many(all)).await);
+        drain.enter(Phase::Draining);
+        let everybody = async { while slots.join_next().await.is_some() {} };
+        timeout(config.drain_timeout, everybody).await.is_ok()
+    };
+    let drained = tokio::select! {
+        drained = orderly => drained,
+        () = again => {
+            drain.enter(Phase::Cutting);
+            false
+        }
+    };
+    if drained {
+        return false;
+    }
+    tracing::warn!(left = slots.len(), "workers are still there; they are ended");
+    drain.enter(Phase::Ending);
+    let gone = async { while slots.join_next().await.is_some() {} };
+    if timeout(GRACE, gone).await.is_err() {
+        drain.enter(Phase::Cutting);
+        while slots.join_next().await.is_some() {}
+    }
+    debug_assert_ne!(phases.now(), Phase::Running);
+    true
+}
+
+/// The figures of the whole run, in one line.
+fn report(telemetry: &Telemetry) {
+    let figures: serde_json::Map<_, _> =
+        telemetry.counters.snapshot().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    tracing::info!(figures = %serde_json::Value::from(figures), "ended");
+}
+
+fn bind_problems(errors: Vec<listener::BindError>) -> Problems {
+    let mut problems = Problems::default();
+    for error in errors {
+        problems.add("listen", error.to_string());
+    }
+    problems
+}
+
+/// Waits until the roster has changed; a little longer, so that what comes together is seen
+/// together.
+async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) {
+    if changes.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    sleep(Duration::from_millis(5)).await;
+}

@@ -1,0 +1,38 @@
+//! The ready file: what runs where, for scripts and tests.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::changed;
+use crate::listener::{ListenAddress, Servers};
+use crate::worker::Fleet;
+
+/// Writes the file once the first worker is ready and again at every change of workers.
+pub async fn keep(path: Option<PathBuf>, fleet: Arc<Fleet>, servers: Arc<Servers>) {
+    let Some(path) = path else { return };
+    let mut changes = fleet.watch();
+    let mut written = false;
+    loop {
+        let workers = fleet.ready();
+        if written || !workers.is_empty() {
+            if let Err(error) = write(&path, &workers, &servers.addresses()) {
+                tracing::warn!(%error, path = %path.display(), "the ready file cannot be written");
+            }
+            written = true;
+        }
+        changed(&mut changes).await;
+    }
+}
+
+fn write(path: &Path, workers: &[(String, u32)], addresses: &[ListenAddress]) -> io::Result<()> {
+    let workers: Vec<_> = workers.iter().map(|(slot, pid)| json!({ "slot": slot, "pid": pid })).collect();
+    let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+    let text = json!({ "pid": std::process::id(), "addresses": addresses, "workers": workers }).to_string();
+    // Renamed into place: a reader sees the old file or the new one, never half of it.
+    let draft = path.with_extension("tmp");
+    std::fs::write(&draft, text + "\n")?;
+    std::fs::rename(&draft, path)
+}

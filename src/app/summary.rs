@@ -1,0 +1,77 @@
+//! What a person sees when everything is up.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::changed;
+use crate::listener::{ListenAddress, Servers};
+use crate::policy::Chain;
+use crate::telemetry::trace::Format;
+use crate::worker::Fleet;
+
+/// How long the summary waits for the slower workers once the first one is ready.
+const STRAGGLERS: Duration = Duration::from_secs(3);
+
+/// What was started.
+#[derive(Debug)]
+pub struct What {
+    pub command: Vec<String>,
+    pub workers: usize,
+    pub policy: String,
+    pub session_key: String,
+}
+
+/// A policy in a few words.
+pub fn policy(chain: &Chain) -> String {
+    chain.describe().to_string()
+}
+
+/// Prints the summary once all workers are ready, or the first ones have been for a while.
+pub async fn print(what: What, format: Format, fleet: Arc<Fleet>, servers: Arc<Servers>) {
+    let mut changes = fleet.watch();
+    while fleet.ready().is_empty() {
+        changed(&mut changes).await;
+    }
+    let all = async {
+        while fleet.ready().len() < what.workers {
+            changed(&mut changes).await;
+        }
+    };
+    let _ = timeout(STRAGGLERS, all).await;
+
+    let addresses: Vec<String> = servers.addresses().iter().map(url).collect();
+    let ready = fleet.ready();
+    if format == Format::Json {
+        let workers = ready.len();
+        tracing::info!(?addresses, workers, policy = what.policy, session_key = what.session_key, "serving");
+        return;
+    }
+    let pids: Vec<String> = ready.iter().map(|(slot, pid)| format!("{slot}={pid}")).collect();
+    let more = if ready.len() < what.workers { format!(" ({} of {} ready)", ready.len(), what.workers) } else { String::new() };
+    let (bold, dim, plain) =
+        if io::stdout().is_terminal() { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
+    let text = format!(
+        "\n  {bold}sidetrack {version}{plain}\n\n  {dim}listening{plain}  {bold}{addresses}{plain}\n  {dim}workers{plain}    {count} × {command}{more}\n             {dim}{pids}{plain}\n  {dim}policy{plain}     {policy}\n  {dim}sessions{plain}   {key}\n\n",
+        version = env!("CARGO_PKG_VERSION"),
+        addresses = addresses.join("  "),
+        count = what.workers,
+        command = what.command.join(" "),
+        pids = pids.join(" "),
+        policy = what.policy,
+        key = what.session_key,
+    );
+    // Nobody may be reading stdout; that is no reason to stop serving.
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+/// An address as one would open it.
+fn url(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp { host: None, port } => format!("http://localhost:{port} (every address)"),
+        ListenAddress::Tcp { .. } => format!("http://{address}"),
+        ListenAddress::Unix(_) => address.to_string(),
+    }
+}

@@ -1,0 +1,157 @@
+//! The command line, as typed. What the words mean is the business of [`crate::config`].
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::config::{Given, KEYS, Key, Kind, Setting};
+
+const EXAMPLES: &str = "\
+Examples:
+  sidetrack run --workers 4 -- node server.js
+      Four copies of an ordinary Socket.IO server, on the port it asks for itself.
+  sidetrack run --listen 127.0.0.1:8080 --policy round-robin -- node server.js
+      The same behind another address; the server goes on believing in its own.
+  sidetrack run --listen :3000 -- node sticky-worker.js
+      Workers written for @socket.io/sticky: setupWorker(io), and nobody calls listen().
+  sidetrack run --policy ./mine.wasm -c sidetrack.toml
+      A policy of your own; every flag is also a key in the file.
+  sidetrack demo
+      See it work, with nothing else installed.
+
+Exit codes:
+  0  drained    1  gave up    2  wrong configuration or use    3  something had to be cut off";
+
+/// What to do.
+#[derive(Debug)]
+pub enum Action {
+    Run(Vec<Setting>),
+    /// Only say whether `run` would start.
+    Check(Vec<Setting>),
+    Demo(Vec<Setting>),
+    /// One of the demo's own workers.
+    DemoWorker,
+}
+
+/// The whole command line.
+#[must_use]
+pub fn command() -> Command {
+    let styles = Styles::styled()
+        .header(AnsiColor::Green.on_default().bold())
+        .usage(AnsiColor::Green.on_default().bold())
+        .literal(AnsiColor::Cyan.on_default().bold())
+        .placeholder(AnsiColor::Cyan.on_default());
+    Command::new("sidetrack")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Puts a server on all cores and keeps every session with the worker that owns it")
+        .after_help(EXAMPLES)
+        .styles(styles)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(settings(
+            Command::new("run")
+                .about("Start the workers and serve")
+                .long_about(
+                    "Start the workers and serve.\n\nsidetrack accepts each connection, looks at its request without \
+                     reading it, and hands the socket itself to the worker that owns the session, or to the one the \
+                     policy picks. No payload passes through sidetrack.",
+                )
+                .after_help(EXAMPLES),
+        ))
+        .subcommand(settings(
+            Command::new("check")
+                .about("Say whether `run` would start: configuration, command and policy, without starting anything"),
+        ))
+        .subcommand(
+            settings(Command::new("demo").about("Serve a page that shows sessions and their workers, live"))
+                .mut_arg("command", |arg| arg.hide(true)),
+        )
+        .subcommand(Command::new("demo-worker").hide(true))
+}
+
+/// What was asked for.
+#[must_use]
+pub fn action(matches: &ArgMatches) -> Option<Action> {
+    match matches.subcommand()? {
+        ("run", matches) => Some(Action::Run(given(matches))),
+        ("check", matches) => Some(Action::Check(given(matches))),
+        ("demo", matches) => Some(Action::Demo(given(matches))),
+        ("demo-worker", _) => Some(Action::DemoWorker),
+        _ => None,
+    }
+}
+
+/// The file named by `-c`.
+#[must_use]
+pub fn file(matches: &ArgMatches) -> Option<&String> {
+    matches.subcommand().and_then(|(_, matches)| matches.try_get_one("config").ok().flatten())
+}
+
+fn settings(command: Command) -> Command {
+    let file = Arg::new("config")
+        .short('c')
+        .long("config")
+        .value_name("FILE")
+        .help("Read settings from a TOML file, such as sidetrack.toml; flags win over it");
+    KEYS.iter().fold(command.arg(file), |command, key| command.arg(argument(key)))
+}
+
+fn argument(key: &Key) -> Arg {
+    let help = match (key.kind, key.default) {
+        (Kind::Off, _) | (_, "") => key.help.to_owned(),
+        (_, default) => format!("{} [default: {default}]", key.help),
+    };
+    let arg = Arg::new(key.name).help(help).help_heading(Some(key.group).filter(|group| !group.is_empty()));
+    match key.kind {
+        Kind::One => match key.name {
+            "workers" => arg.short('w'),
+            "policy" => arg.short('p'),
+            _ => arg,
+        }
+        .long(key.flag)
+        .value_name(key.value),
+        Kind::Many => arg.short('l').long(key.flag).value_name(key.value).action(ArgAction::Append),
+        Kind::Off => arg.long(key.flag).action(ArgAction::SetFalse),
+        Kind::Rest => arg.value_name(key.value).last(true).num_args(1..),
+    }
+}
+
+/// The flags that were typed, as settings.
+fn given(matches: &ArgMatches) -> Vec<Setting> {
+    let typed = |key: &&Key| matches.value_source(key.name) == Some(ValueSource::CommandLine);
+    let setting = |key: &Key| {
+        let list = || matches.get_many::<String>(key.name).into_iter().flatten().cloned().collect();
+        let (given, origin) = match key.kind {
+            Kind::Off => (Given::Text("false".to_owned()), format!("--{}", key.flag)),
+            Kind::One => {
+                let text = matches.get_one::<String>(key.name).cloned().unwrap_or_default();
+                (Given::Text(text), format!("--{}", key.flag))
+            }
+            Kind::Many => (Given::List(list()), format!("--{}", key.flag)),
+            Kind::Rest => (Given::List(list()), key.name.to_owned()),
+        };
+        Setting { key: key.name.to_owned(), given, origin }
+    };
+    KEYS.iter().filter(typed).map(setting).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn typed_flags_become_settings_and_defaults_do_not() {
+        let words = ["sidetrack", "run", "-w", "2", "-l", ":1", "-l", ":2", "--no-shim", "--", "node", "a.js", "-x"];
+        let matches = command().try_get_matches_from(words).unwrap();
+        let Some(Action::Run(settings)) = action(&matches) else { panic!("not a run") };
+        let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();
+        assert_eq!(keys, ["command", "workers", "shim", "listen"]);
+        assert_eq!(settings[0].given.list().unwrap(), ["node", "a.js", "-x"]);
+        assert_eq!(settings[3].given.list().unwrap(), [":1", ":2"]);
+    }
+}

@@ -1,0 +1,395 @@
+//! Every setting, once.
+
+use std::time::Duration;
+
+use super::{Config, Given};
+use crate::policy::{self, PolicySource};
+use crate::session::SessionKey;
+use crate::telemetry::trace;
+use crate::worker::{self, Restarts};
+use crate::{peek, route};
+
+/// A setting: a flag `--name` and a key `name` in the file.
+#[derive(Debug)]
+pub struct Key {
+    pub name: &'static str,
+    /// The flag without its dashes: the name, unless the flag turns something off.
+    pub flag: &'static str,
+    /// What stands for the value in the help.
+    pub value: &'static str,
+    pub help: &'static str,
+    /// As a user would write it; empty for none.
+    pub default: &'static str,
+    /// The heading under which the help shows it.
+    pub group: &'static str,
+    pub kind: Kind,
+    apply: fn(&mut Config, &Given) -> Result<(), String>,
+}
+
+/// How a setting is written as a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `--name VALUE`
+    One,
+    /// `--name VALUE`, any number of times.
+    Many,
+    /// `--no-name` turns it off.
+    Off,
+    /// Everything behind `--`.
+    Rest,
+}
+
+impl Key {
+    /// Sets it.
+    ///
+    /// # Errors
+    /// What was expected and what was found.
+    pub fn set(&self, config: &mut Config, given: &Given) -> Result<(), String> {
+        (self.apply)(config, given)
+    }
+}
+
+const GIBIBYTE: u64 = 1 << 30;
+
+/// All settings, in the order of the help.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "command",
+        flag: "command",
+        value: "COMMAND",
+        help: "The worker's command and its arguments, behind `--`. Started once for each worker",
+        default: "",
+        group: "",
+        kind: Kind::Rest,
+        apply: |config, given| given.list().map(|list| config.command = list),
+    },
+    Key {
+        name: "workers",
+        flag: "workers",
+        value: "N",
+        help: "How many workers to start. Without it, as many as this process may use cores",
+        default: "",
+        group: "What runs",
+        kind: Kind::One,
+        apply: |config, given| given.number(1, 1024).map(|number| config.workers = number),
+    },
+    Key {
+        name: "policy",
+        flag: "policy",
+        value: "NAME|FILE",
+        help: "Who gets a new connection: random, round-robin, least-connection, or a WebAssembly component (.wasm)",
+        default: "least-connection",
+        group: "What runs",
+        kind: Kind::One,
+        apply: |config, given| given.parsed::<PolicySource>("a policy's name or file").map(|policy| config.policy = policy),
+    },
+    Key {
+        name: "policy-config",
+        flag: "policy-config",
+        value: "JSON",
+        help: "Handed to the policy's `configure`",
+        default: "",
+        group: "What runs",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|text| config.policy_settings.options = text),
+    },
+    Key {
+        name: "shim",
+        flag: "no-shim",
+        value: "BOOL",
+        help: "Preload nothing into Node workers. They then announce sessions only if they use @socket.io/sticky",
+        default: "true",
+        group: "What runs",
+        kind: Kind::Off,
+        apply: |config, given| given.boolean().map(|shim| config.shim = shim),
+    },
+    Key {
+        name: "listen",
+        flag: "listen",
+        value: "ADDRESS",
+        help: "Where to listen: HOST:PORT, [IPv6]:PORT, :PORT or unix:PATH; repeatable. Without it, where the worker's own listen() asks. ADDRESS=PORT serves the worker's server that asks for PORT",
+        default: "",
+        group: "Where",
+        kind: Kind::Many,
+        apply: |config, given| {
+            let list = given.list()?;
+            config.listen = list.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|error: crate::listener::AddressError| error.to_string())?;
+            Ok(())
+        },
+    },
+    Key {
+        name: "session-key",
+        flag: "session-key",
+        value: "KEY",
+        help: "Where a request carries its session id: query:NAME, cookie:NAME, header:NAME or path:N",
+        default: "query:sid",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| given.parsed::<SessionKey>("a session key").map(|key| config.route.session_key = key),
+    },
+    Key {
+        name: "ready-file",
+        flag: "ready-file",
+        value: "PATH",
+        help: "A JSON file with addresses and workers, written once the first worker is ready and again whenever they change",
+        default: "",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|text| config.ready_file = Some(text.into())),
+    },
+    Key {
+        name: "head-limit",
+        flag: "head-limit",
+        value: "SIZE",
+        help: "The longest request head; a longer one is answered with 431",
+        default: "16KiB",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.bytes(256, 64 * 1024).map(|limit| config.peek.limit = limit),
+    },
+    Key {
+        name: "head-timeout",
+        flag: "head-timeout",
+        value: "TIME",
+        help: "How long a client may take to send its request head; then 408",
+        default: "10s",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.peek.timeout = time),
+    },
+    Key {
+        name: "hold",
+        flag: "hold",
+        value: "TIME",
+        help: "How long a request with an unknown session id waits for a worker to announce it",
+        default: "300ms",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.route.hold = time),
+    },
+    Key {
+        name: "worker-wait",
+        flag: "worker-wait",
+        value: "TIME",
+        help: "How long a connection waits while no worker is ready; then 503",
+        default: "5s",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.route.worker_wait = time),
+    },
+    Key {
+        name: "max-pending",
+        flag: "max-pending",
+        value: "N",
+        help: "Connections between accept and a worker's acknowledgement; more wait in the kernel's backlog",
+        default: "8192",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.number(1, 1 << 20).map(|number| config.max_pending = number),
+    },
+    Key {
+        name: "max-sessions",
+        flag: "max-sessions",
+        value: "N",
+        help: "Sessions remembered at the same time",
+        default: "1000000",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.number(1, 1 << 30).map(|number| config.max_sessions = number),
+    },
+    Key {
+        name: "window",
+        flag: "window",
+        value: "N",
+        help: "Unacknowledged connections for each worker",
+        default: "64",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.number(1, 4096).map(|number| config.worker.window = number),
+    },
+    Key {
+        name: "queue",
+        flag: "queue",
+        value: "N",
+        help: "Connections waiting behind the window, for each worker",
+        default: "8192",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.number(0, 1 << 20).map(|number| config.worker.queue = number),
+    },
+    Key {
+        name: "queue-wait",
+        flag: "queue-wait",
+        value: "TIME",
+        help: "The longest wait in that queue; then another worker, or 503",
+        default: "5s",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.worker.queue_wait = time),
+    },
+    Key {
+        name: "unresponsive-after",
+        flag: "unresponsive-after",
+        value: "TIME",
+        help: "A worker that acknowledges nothing for so long gets no new connections until it does",
+        default: "3s",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.worker.unresponsive_after = time),
+    },
+    Key {
+        name: "replace-after",
+        flag: "replace-after",
+        value: "TIME",
+        help: "A worker that acknowledges nothing for so long is killed and started again",
+        default: "30s",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.worker.replace_after = time),
+    },
+    Key {
+        name: "start-timeout",
+        flag: "start-timeout",
+        value: "TIME",
+        help: "The longest time from a worker's start until it is ready",
+        default: "60s",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.worker.start_timeout = time),
+    },
+    Key {
+        name: "restarts",
+        flag: "restarts",
+        value: "N",
+        help: "Restarts in a row before a worker's slot is given up; 10 s of service start the count anew",
+        default: "10",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| {
+            let number = given.number(0, 1_000_000)?;
+            config.worker.restarts.budget = u32::try_from(number).unwrap_or(u32::MAX);
+            config.worker.restarts.budget_untried = config.worker.restarts.budget.min(2);
+            Ok(())
+        },
+    },
+    Key {
+        name: "drain-timeout",
+        flag: "drain-timeout",
+        value: "TIME",
+        help: "After SIGTERM or SIGINT, how long workers may take to finish; then they are ended. A second signal ends them at once",
+        default: "10s",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.drain_timeout = time),
+    },
+    Key {
+        name: "policy-fuel",
+        flag: "policy-fuel",
+        value: "N",
+        help: "What one decision of a policy may cost, in WebAssembly instructions or so; the default is worth about 1 ms",
+        default: "8000000",
+        group: "Policy limits",
+        kind: Kind::One,
+        apply: |config, given| given.number(1000, 1 << 40).map(|fuel| config.policy_settings.limits.decision_fuel = fuel as u64),
+    },
+    Key {
+        name: "policy-memory",
+        flag: "policy-memory",
+        value: "SIZE",
+        help: "The most memory a policy may use",
+        default: "16MiB",
+        group: "Policy limits",
+        kind: Kind::One,
+        apply: |config, given| given.bytes(1 << 16, GIBIBYTE).map(|size| config.policy_settings.limits.memory = size),
+    },
+    Key {
+        name: "log",
+        flag: "log",
+        value: "FILTER",
+        help: "What to log: error, warn, info, debug, trace, or target=level pairs",
+        default: "info",
+        group: "Output",
+        kind: Kind::One,
+        apply: |config, given| {
+            let text = given.text()?;
+            trace::filter(&text)?;
+            config.log = text;
+            Ok(())
+        },
+    },
+    Key {
+        name: "log-format",
+        flag: "log-format",
+        value: "FORMAT",
+        help: "How log lines look: human or json",
+        default: "human",
+        group: "Output",
+        kind: Kind::One,
+        apply: |config, given| given.parsed::<trace::Format>("human or json").map(|format| config.log_format = format),
+    },
+];
+
+impl Config {
+    /// Before any setting. What is here and has a default is overwritten by it.
+    pub(super) fn unset() -> Self {
+        let zero = Duration::ZERO;
+        Self {
+            command: Vec::new(),
+            workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            policy: PolicySource::BuiltIn(policy::BuiltIn::LeastConnection),
+            policy_settings: policy::Settings::default(),
+            listen: Vec::new(),
+            shim: true,
+            ready_file: None,
+            log: String::new(),
+            log_format: trace::Format::Human,
+            peek: peek::Settings { limit: 0, timeout: zero },
+            route: route::Settings {
+                session_key: SessionKey::Query("sid".to_owned()),
+                hold: zero,
+                worker_wait: zero,
+            },
+            worker: worker::Settings {
+                window: 1,
+                queue: 0,
+                queue_wait: zero,
+                unresponsive_after: zero,
+                replace_after: zero,
+                start_timeout: zero,
+                restarts: Restarts {
+                    first: Duration::from_millis(100),
+                    longest: Duration::from_secs(10),
+                    budget: 0,
+                    budget_untried: 0,
+                    settled: Duration::from_secs(10),
+                },
+            },
+            drain_timeout: zero,
+            max_pending: 1,
+            max_sessions: 1,
+        }
+    }
+}
+
+/// What to say about a key that does not exist.
+pub(super) fn unknown(name: &str) -> String {
+    let close = |key: &&Key| distance(key.name, name) <= 3.min(name.len() / 2 + 1);
+    let nearest = KEYS.iter().filter(close).min_by_key(|key| distance(key.name, name));
+    let hint = nearest.map_or_else(String::new, |key| format!("; did you mean \"{}\"?", key.name));
+    format!("there is no such setting{hint}")
+}
+
+/// Levenshtein's distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut corner = i;
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let change = corner + usize::from(x != y);
+            corner = row[j + 1];
+            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,208 @@
+//! What a run is told: flags and file to one [`Config`] whose values cannot be wrong.
+//!
+//! Every setting is declared once, in [`keys`](self::keys): its flag, its key in the file, its
+//! help, its default and its meaning all come from that declaration. Problems are collected, not
+//! thrown: whoever made five mistakes reads five lines.
+
+mod keys;
+mod problem;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use keys::{KEYS, Key, Kind};
+pub use problem::{Problem, Problems};
+pub use value::Given;
+
+use crate::listener::Listen;
+use crate::policy::PolicySource;
+use crate::telemetry::trace::Format;
+use crate::worker::node;
+use crate::{peek, policy, route, worker};
+
+/// A whole run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The worker's command and its arguments.
+    pub command: Vec<String>,
+    pub workers: usize,
+    pub policy: PolicySource,
+    pub policy_settings: policy::Settings,
+    pub listen: Vec<Listen>,
+    pub shim: bool,
+    pub ready_file: Option<PathBuf>,
+    pub log: String,
+    pub log_format: Format,
+    pub peek: peek::Settings,
+    pub route: route::Settings,
+    pub worker: worker::Settings,
+    pub drain_timeout: Duration,
+    pub max_pending: usize,
+    pub max_sessions: usize,
+}
+
+/// One setting as somebody gave it.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    pub key: String,
+    pub given: Given,
+    /// `--workers`, or `sidetrack.toml: workers`.
+    pub origin: String,
+}
+
+/// Reads a configuration file into settings.
+///
+/// # Errors
+/// When the file cannot be read or is not TOML.
+pub fn read(path: &Path) -> Result<Vec<Setting>, Problems> {
+    let problem = |text: String| Problems::one(path.display().to_string(), text);
+    let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot read it: {error}")))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| problem(error.to_string().trim().to_owned()))?;
+    let setting = |(key, value): (String, toml::Value)| Setting {
+        origin: format!("{}: {key}", path.display()),
+        key,
+        given: Given::Value(value),
+    };
+    Ok(table.into_iter().map(setting).collect())
+}
+
+impl Config {
+    /// Makes sense of settings; later ones win over earlier ones.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn new(settings: &[Setting]) -> Result<Self, Problems> {
+        let mut problems = Problems::default();
+        let mut config = Self::unset();
+        for key in KEYS.iter().filter(|key| !key.default.is_empty()) {
+            // A default is written as a user would write it. That all of them are valid is tested.
+            if let Err(error) = key.set(&mut config, &Given::Text(key.default.to_owned())) {
+                problems.add(key.name, error);
+            }
+        }
+        for setting in settings {
+            match KEYS.iter().find(|key| key.name == setting.key) {
+                Some(key) => {
+                    if let Err(error) = key.set(&mut config, &setting.given) {
+                        problems.add(&setting.origin, error);
+                    }
+                }
+                None => problems.add(&setting.origin, keys::unknown(&setting.key)),
+            }
+        }
+        config.check(&mut problems);
+        problems.into_result(config)
+    }
+
+    /// Whatever concerns the machine or more than one setting.
+    fn check(&self, problems: &mut Problems) {
+        match self.command.first() {
+            None => problems.add("command", "nothing to run; say it behind `--`: sidetrack run -- node server.js"),
+            Some(program) if !found(program) => {
+                let text = format!("\"{program}\" is not a program: neither a file that can be run nor on the PATH");
+                problems.add("command", text);
+            }
+            Some(_) => {
+                if let Some(name) = node::wrapper(&self.command) {
+                    problems.add("command", node::advice(name, Path::new(".")));
+                }
+            }
+        }
+        if let Some(path) = &self.ready_file {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if folder.is_some_and(|folder| !folder.is_dir()) {
+                problems.add("ready-file", format!("the folder of {} does not exist", path.display()));
+            }
+        }
+        if self.worker.replace_after < self.worker.unresponsive_after {
+            problems.add("replace-after", "must not be shorter than unresponsive-after");
+        }
+    }
+}
+
+/// True when a command can be started, as `execvp(3)` would look for it.
+fn found(program: &str) -> bool {
+    use nix::unistd::{AccessFlags, access};
+    let runs = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    if program.contains('/') {
+        return runs(Path::new(program));
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(key: &str, value: &str) -> Setting {
+        Setting { key: key.into(), given: Given::Text(value.into()), origin: format!("--{key}") }
+    }
+
+    fn file(text: &str) -> Result<Config, Problems> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sidetrack.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::new(&read(&path)?)
+    }
+
+    #[test]
+    fn defaults_are_valid_and_a_command_is_all_that_is_needed() {
+        let config = Config::new(&[text("command", "true")]).unwrap();
+        assert!(config.workers >= 1);
+        assert_eq!(config.peek.limit, 16 * 1024);
+        assert_eq!(config.route.hold, Duration::from_millis(300));
+        assert_eq!(config.route.session_key.to_string(), "query:sid");
+        assert!(config.shim);
+    }
+
+    #[test]
+    fn later_settings_win() {
+        let settings = [text("command", "true"), text("workers", "2"), text("workers", "3")];
+        assert_eq!(Config::new(&settings).unwrap().workers, 3);
+    }
+
+    #[test]
+    fn a_file_may_say_all_of_it() {
+        let config = file(
+            r#"
+            command = ["sh", "-c", "true"]
+            workers = 2
+            policy = "round-robin"
+            listen = ["127.0.0.1:0", "unix:/tmp/app.sock"]
+            session-key = "cookie:io"
+            shim = false
+            head-timeout = "2s"
+            head-limit = "8KiB"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.command, ["sh", "-c", "true"]);
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.peek.limit, 8 * 1024);
+        assert!(!config.shim);
+    }
+
+    #[test]
+    fn five_mistakes_are_five_problems_with_key_value_and_way_out() {
+        let problems = file(
+            r#"
+            command = "no-such-program-anywhere"
+            workers = "four"
+            listne = [":80"]
+            session-key = "sid"
+            head-timeout = 5
+            "#,
+        )
+        .unwrap_err()
+        .to_string();
+        for expected in
+            ["no-such-program-anywhere", "\"four\"", "listne", "did you mean \"listen\"", "query:NAME", "with a unit"]
+        {
+            assert!(problems.contains(expected), "{expected} is missing in:\n{problems}");
+        }
+        assert_eq!(problems.lines().count(), 6, "{problems}");
+    }
+}

@@ -1,0 +1,116 @@
+//! Values as given in a flag or in the file, read as what a setting needs.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A value as somebody wrote it.
+#[derive(Debug, Clone)]
+pub enum Given {
+    /// A flag's text.
+    Text(String),
+    /// A flag that may be repeated.
+    List(Vec<String>),
+    /// From the file.
+    Value(toml::Value),
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "\"{text}\""),
+            Self::List(list) => write!(f, "{list:?}"),
+            Self::Value(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+impl Given {
+    fn expected(&self, what: &str) -> String {
+        format!("expected {what}, found {self}")
+    }
+
+    /// A string, or nothing.
+    fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Value(toml::Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Text that is made into something else, with that thing's own words when it is not.
+    pub fn parsed<T>(&self, what: &str) -> Result<T, String>
+    where
+        T: FromStr,
+        T::Err: fmt::Display,
+    {
+        let text = self.as_text().ok_or_else(|| self.expected(what))?;
+        text.parse().map_err(|error: T::Err| error.to_string())
+    }
+
+    pub fn text(&self) -> Result<String, String> {
+        self.as_text().map(str::to_owned).ok_or_else(|| self.expected("text"))
+    }
+
+    /// A whole number within bounds.
+    pub fn number(&self, least: u64, most: u64) -> Result<usize, String> {
+        let number = match self {
+            Self::Value(toml::Value::Integer(number)) => u64::try_from(*number).ok(),
+            Self::Text(text) => text.parse().ok(),
+            _ => None,
+        };
+        number
+            .filter(|number| (least..=most).contains(number))
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| self.expected(&format!("a whole number from {least} to {most}")))
+    }
+
+    /// A length of time with its unit.
+    pub fn duration(&self) -> Result<Duration, String> {
+        let what = "a time with a unit, such as \"300ms\", \"10s\" or \"2m\"";
+        let text = self.as_text().ok_or_else(|| self.expected(what))?;
+        humantime::parse_duration(text).map_err(|_| self.expected(what))
+    }
+
+    /// A number of bytes: plain, or with the unit KiB or MiB.
+    pub fn bytes(&self, least: u64, most: u64) -> Result<usize, String> {
+        let number = match self {
+            Self::Value(toml::Value::Integer(number)) => u64::try_from(*number).ok(),
+            _ => self.as_text().and_then(|text| {
+                let digits = text.trim_end_matches(char::is_alphabetic);
+                let unit = match &text[digits.len()..] {
+                    "" | "B" => 1,
+                    "KiB" => 1024,
+                    "MiB" => 1024 * 1024,
+                    _ => return None,
+                };
+                digits.trim_end().parse::<u64>().ok()?.checked_mul(unit)
+            }),
+        };
+        number
+            .filter(|number| (least..=most).contains(number))
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| self.expected(&format!("a size from {least} to {most} bytes, such as \"16KiB\"")))
+    }
+
+    pub fn boolean(&self) -> Result<bool, String> {
+        match self {
+            Self::Value(toml::Value::Boolean(value)) => Ok(*value),
+            Self::Text(text) => text.parse().map_err(|_| self.expected("true or false")),
+            _ => Err(self.expected("true or false")),
+        }
+    }
+
+    /// A list of texts; a single text is a list of one.
+    pub fn list(&self) -> Result<Vec<String>, String> {
+        match self {
+            Self::Text(text) | Self::Value(toml::Value::String(text)) => Ok(vec![text.clone()]),
+            Self::List(list) => Ok(list.clone()),
+            Self::Value(toml::Value::Array(values)) => {
+                let text = |value: &toml::Value| value.as_str().map(str::to_owned);
+                values.iter().map(text).collect::<Option<_>>().ok_or_else(|| self.expected("a list of texts"))
+            }
+            Self::Value(_) => Err(self.expected("a list of texts")),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+pub mod worker { pub async fn serve() -> anyhow::Result<()> { Ok(()) } }

@@ -1,0 +1,117 @@
+//! Our own answers, for connections no worker shall have. The one place where a cause becomes a
+//! status.
+
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+use tokio::io::Interest;
+use tokio::time::timeout;
+
+use crate::peek::Headless;
+use crate::sys::reactor::watch;
+use crate::sys::socket;
+use crate::types::{Accepted, HeadError, Refusal};
+
+/// How long a refused client may take to read its answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How much of a refused request is read and thrown away.
+const MOST_DISCARDED: usize = 1024 * 1024;
+
+/// A fatal alert, `protocol_version`, in a TLS 1.0 record: what a TLS client understands.
+const TLS_ALERT: &[u8] = &[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46];
+
+/// What a connection without a head is told; nothing when the client has left or never spoke.
+#[must_use]
+pub fn refusal_for(headless: Headless) -> Option<Refusal> {
+    let (status, reason) = match headless {
+        Headless::Silent | Headless::Gone => return None,
+        Headless::TooLarge => (431, "the request head is too large"),
+        Headless::Invalid(HeadError::TooManyHeaders) => (431, "the request has too many header fields"),
+        Headless::TooSlow => (408, "the request head did not arrive in time"),
+        Headless::Invalid(HeadError::Version | HeadError::Http2) => (505, "this server speaks HTTP/1.1"),
+        Headless::Invalid(HeadError::Malformed(_)) => (400, "this is not an HTTP request"),
+        Headless::Invalid(HeadError::Tls) => (400, "this port does not speak TLS"),
+    };
+    Some(Refusal { status, retry_after: None, reason: reason.to_owned() })
+}
+
+/// Answers and closes in a way that lets the answer arrive: closing a socket with unread bytes
+/// would reset the connection and take the answer with it. So: write, finish writing, read on
+/// for a moment, close.
+///
+/// Cancel safe: dropping the future closes the connection.
+pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
+    let answer = if tls { TLS_ALERT.to_vec() } else { answer(refusal) };
+    // A fresh socket's send buffer takes this small an answer whole; if it does not, the client
+    // is not reading and there is nobody to tell.
+    if socket::write(&accepted.socket, &answer).is_err() {
+        return;
+    }
+    if shutdown(accepted.socket.as_raw_fd(), Shutdown::Write).is_err() {
+        return;
+    }
+    drop(timeout(LINGER, read_out(&accepted)).await);
+}
+
+/// Reads until the client closes or has sent enough.
+async fn read_out(accepted: &Accepted) -> io::Result<()> {
+    let client = watch(accepted.socket.as_fd(), Interest::READABLE)?;
+    let mut buffer = [0; 4096];
+    let mut left = MOST_DISCARDED;
+    loop {
+        let mut guard = client.readable().await?;
+        match socket::discard(&accepted.socket, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) if length >= left => return Ok(()),
+            Ok(length) => left -= length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn answer(refusal: &Refusal) -> Vec<u8> {
+    use std::fmt::Write as _;
+    let mut head = format!("HTTP/1.1 {} {}\r\n", refusal.status, phrase(refusal.status));
+    if let Some(seconds) = refusal.retry_after {
+        // Writing to a string cannot fail.
+        let _ = write!(head, "Retry-After: {seconds}\r\n");
+    }
+    let body = format!("{}\n", refusal.reason);
+    let _ = write!(
+        head,
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    head.into_bytes()
+}
+
+fn phrase(status: u16) -> &'static str {
+    axum::http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Refused")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_a_whole_http_response() {
+        let refusal = Refusal { status: 503, retry_after: Some(1), reason: "no worker is ready".into() };
+        let text = String::from_utf8(answer(&refusal)).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"));
+        assert!(text.ends_with("Content-Length: 19\r\nConnection: close\r\n\r\nno worker is ready\n"));
+    }
+
+    #[test]
+    fn those_who_left_get_no_answer() {
+        assert_eq!(refusal_for(Headless::Silent), None);
+        assert_eq!(refusal_for(Headless::Gone), None);
+        assert_eq!(refusal_for(Headless::TooLarge).map(|refusal| refusal.status), Some(431));
+    }
+}

@@ -1,0 +1,94 @@
+//! The accept loop.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::Bound;
+use crate::drain::{Phase, Phases};
+use crate::sys::reactor::watch;
+use crate::telemetry::{Event, Telemetry};
+use crate::types::{Accepted, ServerId};
+
+/// How long a loop rests when the process or the machine is out of descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What every accept loop shares.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// Connections that may be between accept and acknowledgement. Taken before accept, so that
+    /// overload waits in the kernel's backlog and not in our memory.
+    pub permits: Arc<Semaphore>,
+    pub phases: Phases,
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Accepts until the run ends, then closes the listener. No error of accept ends it.
+///
+/// `admit` must not wait: it starts the connection's life and returns.
+///
+/// # Errors
+/// When the listener cannot be watched at all.
+pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+    let ready = watch(bound.as_fd(), Interest::READABLE)?;
+    let mut closing = gate.phases.clone();
+    tokio::select! {
+        biased;
+        () = closing.reached(Phase::Closing) => Ok(()),
+        result = run(&bound, &ready, server, &gate, admit) => result,
+    }
+}
+
+async fn run(
+    listener: &Bound,
+    ready: &AsyncFd<BorrowedFd<'_>>,
+    server: ServerId,
+    gate: &Gate,
+    admit: impl Fn(Accepted),
+) -> io::Result<()> {
+    let mut exhausted = false;
+    loop {
+        // Never closed, so this cannot fail.
+        let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
+        let (socket, peer) = loop {
+            match listener.accept() {
+                Ok(client) => break client,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let mut guard = ready.readable().await?;
+                    // Between the failed call and here a connection may have come: only a second
+                    // failure under the guard proves that there is none.
+                    match listener.accept() {
+                        Ok(client) => break client,
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+                        Err(error) => stumble(&error, &mut exhausted, gate).await,
+                    }
+                }
+                Err(error) => stumble(&error, &mut exhausted, gate).await,
+            }
+        };
+        exhausted = false;
+        gate.telemetry.counters.accepted.one();
+        admit(Accepted { socket, peer, server, permit });
+    }
+}
+
+/// An accept error concerns one connection, or the whole machine for a while. It never ends the
+/// loop, and the log hears only of the first in a row.
+async fn stumble(error: &io::Error, exhausted: &mut bool, gate: &Gate) {
+    const OUT: [Errno; 4] = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    gate.telemetry.counters.accept_errors.one();
+    if OUT.iter().any(|errno| error.raw_os_error() == Some(*errno as i32)) {
+        if !*exhausted {
+            gate.telemetry.emit(Event::Exhausted { error });
+        }
+        *exhausted = true;
+        sleep(EXHAUSTED_PAUSE).await;
+    }
+}

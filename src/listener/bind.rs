@@ -1,0 +1,218 @@
+//! Making a listening socket.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::ListenAddress;
+use crate::sys;
+
+/// How many connections the kernel may keep for us; it cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket. A Unix socket's file goes with it.
+#[derive(Debug)]
+pub struct Bound {
+    socket: Listening,
+    /// The address in force, with the true port.
+    pub address: ListenAddress,
+}
+
+#[derive(Debug)]
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", explain(.source))]
+pub struct BindError {
+    pub address: ListenAddress,
+    pub source: io::Error,
+}
+
+/// Listens on an address.
+///
+/// Accepted sockets inherit `TCP_NODELAY`, and the kernel keeps connections to itself until their
+/// first byte arrives, at most for `defer`. Without a host the socket serves IPv6 and IPv4 alike,
+/// or IPv4 alone where the machine has no IPv6, as Node does.
+///
+/// # Errors
+/// When the address is taken, not ours, or not allowed.
+pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError> {
+    let error = |source| BindError { address: address.clone(), source };
+    match address {
+        ListenAddress::Unix(path) => {
+            let listener = bind_unix(path).map_err(error)?;
+            Ok(Bound { socket: Listening::Unix(listener, path.clone()), address: address.clone() })
+        }
+        ListenAddress::Tcp { host, port } => {
+            let listener = bind_tcp(host.as_deref(), *port, defer).map_err(error)?;
+            let port = listener.local_addr().map_err(error)?.port();
+            let address = ListenAddress::Tcp { host: host.clone(), port };
+            Ok(Bound { socket: Listening::Tcp(listener), address })
+        }
+    }
+}
+
+impl Bound {
+    /// Takes the next connection without waiting.
+    ///
+    /// # Errors
+    /// As `accept(2)`; `WouldBlock` when there is none.
+    pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.accept().map(|(client, peer)| (client.into(), Some(peer))),
+            Listening::Unix(listener, _) => listener.accept().map(|(client, _)| (client.into(), None)),
+        }
+    }
+
+    /// What `getsockname` says, for TCP.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.local_addr().ok(),
+            Listening::Unix(..) => None,
+        }
+    }
+}
+
+impl AsFd for Bound {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Listening::Tcp(listener) => listener.as_fd(),
+            Listening::Unix(listener, _) => listener.as_fd(),
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Nothing can be done about a file that cannot be removed; the next start replaces it.
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+fn bind_tcp(host: Option<&str>, port: u16, defer: Duration) -> io::Result<TcpListener> {
+    let Some(host) = host else {
+        let every_v6 = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        return match listen(every_v6, defer) {
+            Err(error) if no_ipv6(&error) => {
+                listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), defer)
+            }
+            result => result,
+        };
+    };
+    let address = match host.parse::<IpAddr>() {
+        Ok(address) => SocketAddr::new(address, port),
+        Err(_) => (host, port)
+            .to_socket_addrs()?
+            .next()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the host name has no address"))?,
+    };
+    listen(address, defer)
+}
+
+fn listen(address: SocketAddr, defer: Duration) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // A kernel without it only costs us some peeks.
+    drop(sys::socket::defer_accept(&socket, defer));
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && abandoned(path) => {
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        result => result?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A socket file that nobody listens on any more, left by a process that was killed.
+fn abandoned(path: &Path) -> bool {
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    socket && UnixStream::connect(path).is_err_and(refused)
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "the address is taken by another program (`ss -ltnp` shows which); stop it or use --listen".into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "not allowed (ports below 1024 need CAP_NET_BIND_SERVICE); use a higher port with --listen".into()
+        }
+        io::ErrorKind::AddrNotAvailable => "the address does not belong to this machine".into(),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpStream;
+
+    fn tcp(host: &str) -> ListenAddress {
+        ListenAddress::Tcp { host: Some(host.into()), port: 0 }
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_no_delay() {
+        let bound = bind(&tcp("127.0.0.1"), Duration::from_secs(1)).unwrap();
+        let mut client = TcpStream::connect(bound.local_address().unwrap()).unwrap();
+        io::Write::write_all(&mut client, b"x").unwrap();
+        let accepted = loop {
+            match bound.accept() {
+                Ok((socket, _)) => break TcpStream::from(socket),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(accepted.nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_taken_address_says_so() {
+        let first = bind(&tcp("127.0.0.1"), Duration::from_secs(1)).unwrap();
+        let error = bind(&first.address, Duration::from_secs(1)).unwrap_err().to_string();
+        assert!(error.contains(&first.address.to_string()) && error.contains("taken"), "{error}");
+    }
+
+    #[test]
+    fn a_unix_socket_left_by_a_dead_process_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let address = ListenAddress::Unix(path.clone());
+        let live = bind(&address, Duration::from_secs(1)).unwrap();
+        assert!(bind(&address, Duration::from_secs(1)).is_err());
+        drop(live);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,11 @@
+//! The first stage: bind, permit, accept.
+
+mod accept;
+mod address;
+mod bind;
+mod servers;
+
+pub use accept::{Gate, accept};
+pub use address::{AddressError, Listen, ListenAddress};
+pub use bind::{BindError, Bound, bind};
+pub use servers::{Servers, Wanted};

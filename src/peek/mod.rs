@@ -1,0 +1,117 @@
+//! Reading the request head without consuming it.
+//!
+//! The bytes stay in the kernel, so the worker reads exactly what the client sent. The head is
+//! looked at before the socket is registered anywhere: with deferred accept it is nearly always
+//! there, and only a connection whose head is still on its way costs a reactor entry.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::time::timeout;
+
+use crate::sys::reactor::watch;
+use crate::sys::socket;
+use crate::types::{Accepted, Head, HeadError, Peeked, Progress};
+
+/// How much a client may ask for before it has said what it wants.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The longest head in bytes.
+    pub limit: usize,
+    /// The longest time from accept to the end of the head.
+    pub timeout: Duration,
+}
+
+/// Why a connection has no head. Expected ends, not faults of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Headless {
+    /// No byte ever came: a browser's spare connection, or a health check.
+    #[error("nothing was sent")]
+    Silent,
+    /// The client left in the middle of the head.
+    #[error("the client left before its request was complete")]
+    Gone,
+    #[error("the request head is too large")]
+    TooLarge,
+    #[error("the request head did not arrive in time")]
+    TooSlow,
+    #[error(transparent)]
+    Invalid(#[from] HeadError),
+}
+
+thread_local! {
+    /// One buffer for every peek on this thread: a peek never waits while it is borrowed.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Waits for the whole head of the first request.
+///
+/// Cancel safe in the sense that matters: dropping the future drops the connection, nothing else
+/// holds its descriptor.
+///
+/// # Errors
+/// The connection and why it has no head.
+pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Accepted, Headless)> {
+    let mut seen = 0;
+    let outcome = match look(&accepted, settings.limit, &mut seen) {
+        Ok(Progress::Complete(head)) => Ok(head),
+        Ok(Progress::Partial) => wait(&accepted, settings, &mut seen).await,
+        Err(headless) => Err(headless),
+    };
+    match outcome {
+        Ok(head) => Ok(Peeked { accepted, head }),
+        Err(headless) => Err((accepted, headless)),
+    }
+}
+
+async fn wait(accepted: &Accepted, settings: &Settings, seen: &mut usize) -> Result<Head, Headless> {
+    match timeout(settings.timeout, follow(accepted, settings.limit, seen)).await {
+        Ok(outcome) => outcome,
+        Err(_) if *seen == 0 => Err(Headless::Silent),
+        Err(_) => Err(Headless::TooSlow),
+    }
+}
+
+/// Looks again at each arrival of bytes. The reactor reports edges, so an unfinished head does
+/// not spin although its bytes stay readable.
+async fn follow(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<Head, Headless> {
+    let socket = watch(accepted.socket.as_fd(), Interest::READABLE)
+        .map_err(|_| Headless::Gone)?;
+    loop {
+        let mut guard = socket.readable().await.map_err(|_| Headless::Gone)?;
+        if let Progress::Complete(head) = look(accepted, limit, seen)? {
+            return Ok(head);
+        }
+        if guard.ready().is_read_closed() {
+            return Err(if *seen == 0 { Headless::Silent } else { Headless::Gone });
+        }
+        guard.clear_ready();
+    }
+}
+
+/// One look at what has arrived. `seen` is how much was there at the last look.
+fn look(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<Progress, Headless> {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(limit, 0);
+        let length = match socket::peek(&accepted.socket, buffer) {
+            Ok(0) => return Err(if *seen == 0 { Headless::Silent } else { Headless::Gone }),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Partial),
+            Err(_) => return Err(if *seen == 0 { Headless::Silent } else { Headless::Gone }),
+        };
+        let bytes = &buffer[..length];
+        // A head ends, and a fault shows, with a line: without a new one there is nothing to
+        // parse, however small the pieces are in which a hostile client sends it.
+        let fresh = bytes.get(*seen..).unwrap_or_default();
+        let progress =
+            if *seen == 0 || fresh.contains(&b'\n') { Head::parse(bytes)? } else { Progress::Partial };
+        *seen = length;
+        match progress {
+            Progress::Partial if length == limit => Err(Headless::TooLarge),
+            progress => Ok(progress),
+        }
+    })
+}

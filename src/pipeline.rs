@@ -1,0 +1,122 @@
+//! A connection's whole life on one page: the only place that knows the order of the stages.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use crate::handoff::{self, Routed};
+use crate::peek::{self, Headless};
+use crate::route::Router;
+use crate::telemetry::{Event, Telemetry};
+use crate::types::{Accepted, HeadError, Peeked, Refusal, Request};
+use crate::worker::{Fleet, Returned, Undelivered, Why};
+
+/// How often a connection is routed anew before its client is told to come back later.
+const MOST_ATTEMPTS: u32 = 3;
+
+/// The stages, ready for connections.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub peek: peek::Settings,
+    pub router: Router,
+    pub fleet: Arc<Fleet>,
+    pub telemetry: Arc<Telemetry>,
+}
+
+impl Pipeline {
+    /// Starts a connection's life. Does not wait.
+    ///
+    /// With deferred accept the head is nearly always there and the worker has room, so the whole
+    /// life is one poll, done here; only a connection that must wait becomes a task.
+    pub fn admit(self: &Arc<Self>, accepted: Accepted) {
+        let pipeline = Arc::clone(self);
+        start(async move { pipeline.live(accepted).await });
+    }
+
+    /// Takes back connections that workers did not get, for as long as the run lasts.
+    pub async fn take_back(self: Arc<Self>) {
+        loop {
+            for Returned { routed, why } in self.fleet.returned().await {
+                let pipeline = Arc::clone(&self);
+                start(async move { pipeline.again(routed, why).await });
+            }
+        }
+    }
+
+    async fn live(&self, accepted: Accepted) {
+        match peek::peek(accepted, &self.peek).await {
+            Ok(Peeked { accepted, head }) => {
+                let session = self.router.session(&head);
+                let request = Request { head, peer: accepted.peer, session, attempt: 0 };
+                self.deliver(Box::new(Routed { accepted, request })).await;
+            }
+            Err((accepted, headless)) => self.turn_away(accepted, headless).await,
+        }
+    }
+
+    /// Route and hand off.
+    async fn deliver(&self, mut routed: Box<Routed>) {
+        let server = routed.accepted.server;
+        let choice = match self.router.route(server, &mut routed.request).await {
+            Ok(choice) => choice,
+            Err(refusal) => return self.refuse(routed.accepted, &refusal).await,
+        };
+        self.telemetry.emit(Event::HandedOff {
+            peer: routed.accepted.peer,
+            worker: choice.worker.0,
+            session: routed.request.session.is_some(),
+            generation: choice.generation,
+        });
+        let Err(Undelivered(routed)) = self.fleet.hand_off(choice.worker, routed) else { return };
+
+        // No place there. A session has nowhere else to go; anybody else may have the rest.
+        let another = match routed.request.session {
+            Some(_) => None,
+            None => self.router.another(server, choice.worker),
+        };
+        let routed = match another {
+            Some(worker) => match self.fleet.hand_off(worker, routed) {
+                Ok(()) => return,
+                Err(Undelivered(routed)) => routed,
+            },
+            None => routed,
+        };
+        self.refuse(routed.accepted, &Router::no_worker()).await;
+    }
+
+    /// A worker did not get the connection and has read nothing of it: as if it were new.
+    async fn again(&self, mut routed: Box<Routed>, why: Why) {
+        routed.request.attempt += 1;
+        let waited_for_its_owner = why == Why::Overdue && routed.request.session.is_some();
+        if waited_for_its_owner || routed.request.attempt > MOST_ATTEMPTS {
+            return self.refuse(routed.accepted, &Router::no_worker()).await;
+        }
+        let (peer, attempt) = (routed.accepted.peer, routed.request.attempt);
+        self.telemetry.emit(Event::Rerouted { peer, attempt });
+        self.deliver(routed).await;
+    }
+
+    async fn turn_away(&self, accepted: Accepted, why: Headless) {
+        self.telemetry.emit(Event::Headless { peer: accepted.peer, why });
+        let Some(refusal) = handoff::refusal_for(why) else { return };
+        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal: &refusal });
+        handoff::refuse(accepted, &refusal, why == Headless::Invalid(HeadError::Tls)).await;
+    }
+
+    async fn refuse(&self, accepted: Accepted, refusal: &Refusal) {
+        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal });
+        handoff::refuse(accepted, refusal, false).await;
+    }
+}
+
+/// Polls a life once where it stands, and makes it a task only if it must wait.
+///
+/// The first poll has no waker that matters: a spawned task is polled again at once, and whatever
+/// it waits for then learns the true one.
+fn start(life: impl Future<Output = ()> + Send + 'static) {
+    let mut life: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(life);
+    if life.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
+        drop(tokio::spawn(life));
+    }
+}

@@ -1,0 +1,37 @@
+//! The contract in `wit/` as generated code. Nothing outside [`instance`](super::instance),
+//! [`version`](super::version) and [`host`](super::host) sees these types.
+
+/// What every policy exports, and all it may import.
+pub mod routing {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "routing",
+        // Outside a call there is no request to speak of: asking ends the instance.
+        imports: { "sidetrack:policy/request": trappable },
+    });
+}
+
+/// The optional interfaces, each looked for by itself.
+pub(super) mod sessions {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "routing-sessions",
+        with: { "sidetrack:policy/types": super::types },
+    });
+}
+
+pub(super) mod state {
+    wasmtime::component::bindgen!({ path: "wit", world: "routing-state" });
+}
+
+pub(super) mod events {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "routing-events",
+        with: { "sidetrack:policy/types": super::types },
+    });
+}
+
+// Public only within this private module: `with` above re-exports it from generated code.
+pub use routing::sidetrack::policy::types;
+pub(super) use routing::sidetrack::policy::{host, request};

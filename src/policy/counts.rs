@@ -1,0 +1,49 @@
+//! What happened so far, for metrics and the admin interface.
+
+use super::FaultKind;
+
+/// A snapshot of a chain's counters, all since it was loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// `balance` and `find` calls made into the component.
+    pub calls: u64,
+    /// Decisions left to the native link, for whatever reason.
+    pub native_calls: u64,
+    /// Calls that ended their instance.
+    pub faults: FaultCounts,
+    /// Answers that named an unknown worker or an impossible status.
+    pub bad_answers: u64,
+    /// Instances made anew after a fault.
+    pub rebuilds: u64,
+    /// New instances that could not take the saved state and began without.
+    pub states_lost: u64,
+    /// Versions taken out of service.
+    pub quarantines: u64,
+}
+
+/// Faults by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FaultCounts {
+    pub fuel: u64,
+    pub deadline: u64,
+    pub memory: u64,
+    pub oversized: u64,
+    pub trap: u64,
+}
+
+impl FaultCounts {
+    pub(super) const fn add(&mut self, kind: &FaultKind) {
+        *match kind {
+            FaultKind::Fuel => &mut self.fuel,
+            FaultKind::Deadline => &mut self.deadline,
+            FaultKind::Memory => &mut self.memory,
+            FaultKind::Oversized => &mut self.oversized,
+            FaultKind::Trap(_) => &mut self.trap,
+        } += 1;
+    }
+
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.fuel + self.deadline + self.memory + self.oversized + self.trap
+    }
+}

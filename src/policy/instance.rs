@@ -1,0 +1,263 @@
+//! A live policy instance and the calls into it, each with its budget.
+//!
+//! One store holds one instance and dies with it: a trap makes a store unusable, and instances are
+//! only freed with their store.
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+use super::bindings::{events, routing, sessions, state, types};
+use super::engine::Engine;
+use super::fault::Fault;
+use super::host::HostState;
+use super::version::Version;
+use super::{Event, Limits, Request, SessionOwner, shorten};
+use crate::types::{Decision, Refusal, Roster, WorkerId};
+
+/// The most one result or one argument to the host may carry.
+const HAND_OVER: usize = 64 << 10;
+/// Longest text of a refusal, in characters.
+const REFUSAL_TEXT: usize = 256;
+/// How many times a decision's time setting up may take.
+const SETUP_PATIENCE: u32 = 20;
+
+/// What an instance is made with besides its version.
+pub(super) struct Surroundings {
+    pub(super) engine: Engine,
+    pub(super) sessions: Arc<dyn SessionOwner>,
+    pub(super) options: String,
+    pub(super) limits: Limits,
+}
+
+/// A question about one connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Question<'a> {
+    Balance,
+    Find(&'a str),
+}
+
+/// The fuel and time of one call.
+#[derive(Clone, Copy)]
+struct Budget {
+    fuel: u64,
+    ticks: u64,
+}
+
+/// A policy instance. After any [`Fault`] it must be dropped.
+pub(super) struct Instance {
+    store: Store<HostState>,
+    routing: routing::Routing,
+    sessions: Option<sessions::RoutingSessions>,
+    state: Option<state::RoutingState>,
+    events: Option<events::RoutingEvents>,
+    decision: Budget,
+    limits: Limits,
+    /// The roster it was given last.
+    roster: Option<u64>,
+    /// The workers' ids in that roster, for checking answers without walking the roster.
+    known: Vec<WorkerId>,
+}
+
+/// Why an instance could not be had.
+pub(super) enum StartError {
+    Fault(Fault),
+    /// `configure` returned this error.
+    Refused(String),
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Instance {
+    /// Instantiates and configures. `fuel` is for both together.
+    pub(super) fn start(version: &Version, around: &Surroundings, fuel: u64) -> Result<Self, StartError> {
+        let limits = around.limits;
+        let state = HostState::new(Arc::clone(&version.name), Arc::clone(&around.sessions), limits.memory);
+        let mut store = Store::new(around.engine.inner(), state);
+        store.limiter(|state| state);
+        store.set_hostcall_fuel(HAND_OVER);
+        let setup = Budget { fuel, ticks: Engine::ticks(limits.backstop.saturating_mul(SETUP_PATIENCE)) };
+        setup.apply(&mut store);
+
+        let fault = |store: &Store<HostState>, error| Fault::new("instantiation", &error, store.data());
+        let instance = match version.pre.instantiate(&mut store) {
+            Ok(instance) => instance,
+            Err(error) => return Err(fault(&store, error).into()),
+        };
+        let loaded = (|| {
+            let store = &mut store;
+            let sessions = version.sessions.as_ref().map(|found| found.load(&mut *store, &instance));
+            let state = version.state.as_ref().map(|found| found.load(&mut *store, &instance));
+            let events = version.events.as_ref().map(|found| found.load(&mut *store, &instance));
+            let routing = version.routing.load(&mut *store, &instance)?;
+            Ok((routing, sessions.transpose()?, state.transpose()?, events.transpose()?))
+        })();
+        let (routing, sessions, state, events) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => return Err(fault(&store, error).into()),
+        };
+        match routing.sidetrack_policy_policy().call_configure(&mut store, &around.options) {
+            Ok(Ok(())) => {}
+            Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
+            Err(error) => return Err(Fault::new("configure", &error, store.data()).into()),
+        }
+        let decision = Budget { fuel: limits.decision_fuel, ticks: Engine::ticks(limits.backstop) };
+        Ok(Self {
+            store,
+            routing,
+            sessions,
+            state,
+            events,
+            decision,
+            limits,
+            roster: None,
+            known: Vec::new(),
+        })
+    }
+
+    /// Fuel left of the budget the last call had.
+    pub(super) fn fuel_left(&self) -> u64 {
+        self.store.get_fuel().unwrap_or(0)
+    }
+
+    /// Gives it the roster unless it has it.
+    pub(super) fn follow(&mut self, roster: &Roster) -> Result<(), Fault> {
+        if self.roster == Some(roster.version) {
+            return Ok(());
+        }
+        let fuel = self.limits.roster_fuel(roster.workers.len());
+        let workers: Vec<types::Worker> = roster
+            .workers
+            .iter()
+            .map(|worker| types::Worker {
+                id: worker.id.0,
+                name: worker.name.clone(),
+                weight: worker.weight,
+                draining: worker.draining,
+                labels: worker.labels.clone(),
+            })
+            .collect();
+        self.begin(Budget { fuel, ..self.decision });
+        let done = self.routing.sidetrack_policy_policy().call_set_workers(&mut self.store, &workers);
+        self.end("set-workers", done)?;
+        self.roster = Some(roster.version);
+        self.known.clear();
+        self.known.extend(roster.workers.iter().map(|worker| worker.id));
+        Ok(())
+    }
+
+    /// Asks about the connection behind `request`, which is lent to the instance for the call.
+    pub(super) fn ask(
+        &mut self,
+        question: Question<'_>,
+        loads: &[u32],
+        request: &mut Request,
+    ) -> Result<Decision, Fault> {
+        self.begin(self.decision);
+        self.lend(request);
+        let (call, answer) = match (question, &self.sessions) {
+            (Question::Balance, _) => {
+                ("balance", self.routing.sidetrack_policy_policy().call_balance(&mut self.store, loads))
+            }
+            (Question::Find(sid), Some(sessions)) => {
+                ("find", sessions.sidetrack_policy_sessions().call_find(&mut self.store, sid, loads))
+            }
+            (Question::Find(_), None) => ("find", Ok(types::Decision::Defer)),
+        };
+        self.take_back(request);
+        self.end(call, answer).map(decision)
+    }
+
+    /// Whether the instance was given this worker.
+    pub(super) fn knows(&self, worker: WorkerId) -> bool {
+        self.known.contains(&worker)
+    }
+
+    /// Its state, when it has any to save.
+    pub(super) fn save(&mut self) -> Result<Option<Vec<u8>>, Fault> {
+        self.begin(self.decision);
+        let Some(state) = &self.state else { return Ok(None) };
+        let saved = state.sidetrack_policy_state().call_save(&mut self.store);
+        self.end("save", saved).map(Some)
+    }
+
+    /// Gives it a state; its own complaint is the inner error.
+    pub(super) fn restore(&mut self, saved: &[u8]) -> Result<Result<(), String>, Fault> {
+        self.begin(self.decision);
+        let Some(state) = &self.state else { return Ok(Ok(())) };
+        let restored = state.sidetrack_policy_state().call_restore(&mut self.store, saved);
+        Ok(self.end("restore", restored)?.map_err(|said| shorten(&said, REFUSAL_TEXT)))
+    }
+
+    /// Tells it what happened, when it wants to know.
+    pub(super) fn notice(&mut self, event: Event<'_>) -> Result<(), Fault> {
+        self.begin(self.decision);
+        let Some(events) = &self.events else { return Ok(()) };
+        let events = events.sidetrack_policy_events();
+        let store = &mut self.store;
+        let (call, done) = match event {
+            Event::SessionOpened { sid, worker } => {
+                ("session-opened", events.call_session_opened(store, sid, worker.0))
+            }
+            Event::SessionClosed { sid, worker } => {
+                ("session-closed", events.call_session_closed(store, sid, worker.0))
+            }
+            Event::WorkerFailed { worker } => ("worker-failed", events.call_worker_failed(store, worker.0)),
+        };
+        self.end(call, done)
+    }
+
+    /// Whether to keep what the policy explains.
+    pub(super) fn listen(&mut self, listening: bool) {
+        self.store.data_mut().keep_explanation = listening;
+    }
+
+    /// What it explained in the last call.
+    pub(super) fn explanation(&mut self) -> Option<String> {
+        self.store.data_mut().explanation.take()
+    }
+
+    fn begin(&mut self, budget: Budget) {
+        budget.apply(&mut self.store);
+        self.store.data_mut().last_error = None;
+    }
+
+    fn end<T>(&self, call: &'static str, result: wasmtime::Result<T>) -> Result<T, Fault> {
+        result.map_err(|error| Fault::new(call, &error, self.store.data()))
+    }
+
+    fn lend(&mut self, request: &mut Request) {
+        let state = self.store.data_mut();
+        std::mem::swap(&mut state.request, request);
+        state.in_call = true;
+    }
+
+    fn take_back(&mut self, request: &mut Request) {
+        let state = self.store.data_mut();
+        std::mem::swap(&mut state.request, request);
+        state.in_call = false;
+    }
+}
+
+impl Budget {
+    fn apply(self, store: &mut Store<HostState>) {
+        // Fails only where fuel is not configured, and the engine always configures it.
+        let fuelled = store.set_fuel(self.fuel);
+        debug_assert!(fuelled.is_ok(), "the engine counts fuel");
+        store.set_epoch_deadline(self.ticks);
+    }
+}
+
+fn decision(answer: types::Decision) -> Decision {
+    match answer {
+        types::Decision::Worker(id) => Decision::Worker(WorkerId(id)),
+        types::Decision::Defer => Decision::Defer,
+        types::Decision::Refuse(types::Refusal { status, retry_after, text }) => {
+            Decision::Refuse(Refusal { status, retry_after, reason: shorten(&text, REFUSAL_TEXT) })
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From a policy file to an instance that may serve, with every check on the way.
+
+use std::fs;
+use std::io;
+use std::sync::Arc;
+
+use super::contract::ContractError;
+use super::fault::Fault;
+use super::instance::{Instance, Question, StartError, Surroundings};
+use super::version::Version;
+use super::{PolicySource, Request};
+use crate::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
+
+/// A policy that was not taken. One line that says what was expected and found.
+#[derive(Debug, thiserror::Error)]
+#[error("policy `{policy}`: {problem}")]
+pub struct LoadError {
+    /// The source as the user named it.
+    pub policy: String,
+    pub problem: LoadProblem,
+}
+
+/// What is wrong with a policy.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadProblem {
+    #[error("cannot read the file: {0}")]
+    Read(io::Error),
+    #[error("{0}")]
+    Contract(ContractError),
+    #[error("`configure` refused the options: {0}")]
+    Options(String),
+    /// It failed before or in a call that only tries it out.
+    #[error("a trial call failed: {0}")]
+    Trial(Fault),
+    #[error("a trial call of `balance` with two workers gave a bad answer: expected one of them, `defer` or a refusal with status 400 to 599, found {0}")]
+    Answer(String),
+    #[error("`restore` refused what `save` had just returned: {0}")]
+    State(String),
+    /// The machine cannot run WebAssembly.
+    #[error("cannot start the WebAssembly engine: {0}")]
+    Engine(String),
+}
+
+impl From<ContractError> for LoadProblem {
+    fn from(error: ContractError) -> Self {
+        Self::Contract(error)
+    }
+}
+
+impl From<Fault> for LoadProblem {
+    fn from(fault: Fault) -> Self {
+        Self::Trial(fault)
+    }
+}
+
+impl From<StartError> for LoadProblem {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Fault(fault) => Self::Trial(fault),
+            StartError::Refused(said) => Self::Options(said),
+        }
+    }
+}
+
+/// Reads, compiles, configures and tries a policy. The instance is fresh: the trial ran on another.
+pub(super) fn load(
+    source: &PolicySource,
+    around: &Surroundings,
+) -> Result<(Arc<Version>, Instance), LoadProblem> {
+    let read;
+    let bytes = match source {
+        PolicySource::BuiltIn(known) | PolicySource::Native(known) => known.wasm(),
+        PolicySource::File(path) => {
+            read = fs::read(path).map_err(LoadProblem::Read)?;
+            &read
+        }
+    };
+    let fuel = around.limits.setup_fuel;
+    let mut version = Version::compile(&around.engine, &source.name(), bytes)?;
+    let mut trial = Instance::start(&version, around, fuel)?;
+    version.configure_fuel = fuel.saturating_sub(trial.fuel_left());
+    try_out(&mut trial)?;
+    let instance = Instance::start(&version, around, fuel)?;
+    Ok((Arc::new(version), instance))
+}
+
+/// Whether a decision can be acted upon, when `known` says which workers exist; else what is wrong.
+pub(super) fn check(decision: &Decision, known: impl Fn(WorkerId) -> bool) -> Result<(), String> {
+    match decision {
+        Decision::Worker(id) if !known(*id) => Err(format!("worker {id}, which does not exist")),
+        Decision::Refuse(refusal) if !(400..=599).contains(&refusal.status) => {
+            Err(format!("a refusal with status {}", refusal.status))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Calls what will be called in service, with two made-up workers and a plain request.
+fn try_out(instance: &mut Instance) -> Result<(), LoadProblem> {
+    let worker = |id: u32| WorkerInfo {
+        id: WorkerId(id),
+        name: format!("w{id}"),
+        weight: 1,
+        draining: false,
+        labels: vec![],
+    };
+    instance.follow(&Roster { version: 0, workers: Arc::new([worker(0), worker(1)]) })?;
+    let head = match Head::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") {
+        Ok(Progress::Complete(head)) => head,
+        _ => Head::default(),
+    };
+    let mut request = Request { head, ..Request::default() };
+    for question in [Question::Balance, Question::Find("trial")] {
+        let decision = instance.ask(question, &[0, 0], &mut request)?;
+        check(&decision, |id| instance.knows(id)).map_err(LoadProblem::Answer)?;
+    }
+    if let Some(saved) = instance.save()? {
+        instance.restore(&saved)?.map_err(LoadProblem::State)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The policy host: which worker shall have a connection, asked of a WebAssembly component.
+//!
+//! A [`Chain`] is asked about each connection and always answers. Its first link is a component
+//! (one of the built-ins or a file), its last a native twin of a built-in policy that takes over
+//! whenever the component defers, fails or talks nonsense. The component is bounded in
+//! instructions, time, memory and output, and reaches nothing but the request and a few harmless
+//! host functions; what it does wrong costs one answer, and after a few faults its service.
+//!
+//! ```text
+//! engine ── version (compiled, checked) ── instance (one store, one call at a time)
+//!                       └───────── slot (the live one, rebuilt after a fault) ── chain ── pipeline
+//! ```
+//!
+//! This module knows no socket and no session table; the pipeline brings requests and loads, and
+//! the session table is asked through [`SessionOwner`]. The contract is the WIT package in `wit/`;
+//! code generated from it stays behind `bindings`.
+
+mod bindings;
+mod chain;
+mod contract;
+mod counts;
+mod engine;
+mod fault;
+mod host;
+mod instance;
+mod load;
+mod native;
+mod settings;
+mod slot;
+mod source;
+mod vectors;
+mod version;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use chain::{Answer, Chain, Description, LinkName};
+pub use contract::ContractError;
+pub use counts::{Counts, FaultCounts};
+pub use fault::{Fault, FaultKind};
+pub use load::{LoadError, LoadProblem};
+pub use settings::{Limits, Settings};
+pub use source::{BuiltIn, PolicySource, UnknownPolicy};
+pub use vectors::{VectorError, Vectors};
+pub use version::Digest;
+
+pub use crate::types::Request;
+use crate::types::WorkerId;
+
+/// The session table, as far as a policy may ask it. Called during a decision: it must not block.
+pub trait SessionOwner: Send + Sync {
+    /// The worker that owns a session.
+    fn owner(&self, sid: &str) -> Option<WorkerId>;
+}
+
+impl<F: Fn(&str) -> Option<WorkerId> + Send + Sync> SessionOwner for F {
+    fn owner(&self, sid: &str) -> Option<WorkerId> {
+        self(sid)
+    }
+}
+
+/// What a policy that exports `events` is told, after the fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    SessionOpened { sid: &'a str, worker: WorkerId },
+    SessionClosed { sid: &'a str, worker: WorkerId },
+    WorkerFailed { worker: WorkerId },
+}
+
+/// Cuts text from a policy to `limit` characters.
+fn shorten(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}
+
+/// Folds text of several lines into one, for messages that promise to be.
+fn one_line(text: &str) -> String {
+    text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Locks regardless of a panic elsewhere: what these mutexes guard is replaced or rebuilt whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

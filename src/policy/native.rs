@@ -1,0 +1,111 @@
+//! The built-in policies compiled natively: the last link of every chain, which always answers.
+
+use sidetrack_policy::Policy;
+
+use super::BuiltIn;
+use crate::types::{Decision, Refusal, Roster, WorkerId};
+
+/// A [`Policy`] behind a pointer, for which the trait itself is not made (it knows how to begin).
+trait Twin: Send {
+    fn configure(&mut self, json: &str) -> Result<(), String>;
+    fn set_workers(&mut self, workers: &[sidetrack_policy::Worker]);
+    fn balance(&mut self, loads: &[u32]) -> sidetrack_policy::Decision;
+    fn save(&mut self) -> Vec<u8>;
+    fn restore(&mut self, state: &[u8]) -> Result<(), String>;
+}
+
+impl<P: Policy + Send> Twin for P {
+    fn configure(&mut self, json: &str) -> Result<(), String> {
+        Policy::configure(self, json)
+    }
+
+    fn set_workers(&mut self, workers: &[sidetrack_policy::Worker]) {
+        Policy::set_workers(self, workers);
+    }
+
+    fn balance(&mut self, loads: &[u32]) -> sidetrack_policy::Decision {
+        Policy::balance(self, loads)
+    }
+
+    fn save(&mut self) -> Vec<u8> {
+        Policy::save(self)
+    }
+
+    fn restore(&mut self, state: &[u8]) -> Result<(), String> {
+        Policy::restore(self, state)
+    }
+}
+
+/// A native twin and the roster it knows.
+pub(super) struct NativeLink {
+    built_in: BuiltIn,
+    options: String,
+    twin: Box<dyn Twin>,
+    roster: Option<u64>,
+    pub(super) calls: u64,
+}
+
+impl NativeLink {
+    /// # Errors
+    /// What the policy says to its options.
+    pub(super) fn new(built_in: BuiltIn, options: &str) -> Result<Self, String> {
+        let mut twin: Box<dyn Twin> = match built_in {
+            BuiltIn::LeastConnection => Box::<policy_least_connection::LeastConnection>::default(),
+            BuiltIn::Random => Box::<policy_random::Random>::default(),
+            BuiltIn::RoundRobin => Box::<policy_round_robin::RoundRobin>::default(),
+        };
+        twin.configure(options)?;
+        Ok(Self { built_in, options: options.to_owned(), twin, roster: None, calls: 0 })
+    }
+
+    pub(super) const fn built_in(&self) -> BuiltIn {
+        self.built_in
+    }
+
+    pub(super) fn balance(&mut self, roster: &Roster, loads: &[u32]) -> Decision {
+        self.follow(roster);
+        self.calls += 1;
+        match self.twin.balance(loads) {
+            sidetrack_policy::Decision::Worker(id) => Decision::Worker(WorkerId(id)),
+            sidetrack_policy::Decision::Defer => Decision::Defer,
+            sidetrack_policy::Decision::Refuse(refusal) => Decision::Refuse(Refusal {
+                status: refusal.status,
+                retry_after: refusal.retry_after,
+                reason: refusal.text,
+            }),
+        }
+    }
+
+    /// Begins anew, carrying the state over as a new component instance would.
+    pub(super) fn renew(&mut self, roster: &Roster) -> Result<(), String> {
+        let state = self.twin.save();
+        *self = Self::new(self.built_in, &self.options)?;
+        self.follow(roster);
+        self.twin.restore(&state)
+    }
+
+    /// Begins anew, remembering nothing.
+    pub(super) fn reset(&mut self) -> Result<(), String> {
+        *self = Self::new(self.built_in, &self.options)?;
+        Ok(())
+    }
+
+    fn follow(&mut self, roster: &Roster) {
+        if self.roster == Some(roster.version) {
+            return;
+        }
+        let workers: Vec<_> = roster
+            .workers
+            .iter()
+            .map(|worker| sidetrack_policy::Worker {
+                id: worker.id.0,
+                name: worker.name.clone(),
+                weight: worker.weight,
+                draining: worker.draining,
+                labels: worker.labels.clone(),
+            })
+            .collect();
+        self.twin.set_workers(&workers);
+        self.roster = Some(roster.version);
+    }
+}

@@ -1,0 +1,67 @@
+//! What the host may be told about running policies.
+
+use std::time::Duration;
+
+use super::BuiltIn;
+
+/// How a chain runs its policy.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The policy's options as JSON text. Default `{}`.
+    pub options: String,
+    /// The native last link. By default the twin of a built-in policy, and least-connection under
+    /// any other.
+    pub fallback: Option<BuiltIn>,
+    pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { options: "{}".into(), fallback: None, limits: Limits::default() }
+    }
+}
+
+/// How far a policy may go, and what happens to one that goes further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Fuel for one decision; an instruction costs about one. Default 8,000,000, about 1 ms of CPU:
+    /// thousands of times what a built-in needs, and 30 times a script in an embedded engine.
+    pub decision_fuel: u64,
+    /// Fuel for starting an instance with `configure` and `restore` off the hot path. Default
+    /// 1,000,000,000, about 125 ms: enough for a script engine to start.
+    pub setup_fuel: u64,
+    /// Longest wall-clock time of a decision, in steps of 50 ms; setting up gets 20 times that. Only
+    /// a backstop, so it is coarse on purpose: a short one kills innocent policies when the machine
+    /// is busy. Default 250 ms.
+    pub backstop: Duration,
+    /// Memory of an instance in bytes; above 64 MiB growing becomes dear. Default 16 MiB.
+    pub memory: usize,
+    /// Calls between two `save`s, the most that a trap can make a policy forget. Default 256, which
+    /// spreads the cost of a save to about 1 ns a call.
+    pub save_every: u32,
+    /// This many faults within `fault_window` take a policy out of service. Default 5 in 10 s.
+    pub faults: usize,
+    pub fault_window: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            decision_fuel: 8_000_000,
+            setup_fuel: 1_000_000_000,
+            backstop: Duration::from_millis(250),
+            memory: 16 << 20,
+            save_every: 256,
+            faults: 5,
+            fault_window: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// Fuel for taking over a roster: a decision's, and some more for every worker.
+    pub(super) fn roster_fuel(&self, workers: usize) -> u64 {
+        const PER_WORKER: u64 = 20_000;
+        self.decision_fuel.saturating_add(PER_WORKER.saturating_mul(workers as u64))
+    }
+}

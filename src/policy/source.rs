@@ -1,0 +1,138 @@
+//! Where a policy comes from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A policy as the user names it: `least-connection`, `./mine.wasm`, `native:random`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// One that comes with sidetrack, as the component embedded in the binary.
+    BuiltIn(BuiltIn),
+    /// The same compiled natively, without a component in front of it: for measuring what the
+    /// component costs.
+    Native(BuiltIn),
+    /// A component, or a core module with embedded type information.
+    File(PathBuf),
+}
+
+/// The policies that come with sidetrack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BuiltIn {
+    LeastConnection,
+    Random,
+    RoundRobin,
+}
+
+/// A name that is neither a policy nor a file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no policy `{0}`: expected {names} or the path of a .wasm file", names = BuiltIn::names())]
+pub struct UnknownPolicy(pub String);
+
+impl BuiltIn {
+    pub const ALL: [Self; 3] = [Self::LeastConnection, Self::Random, Self::RoundRobin];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeastConnection => "least-connection",
+            Self::Random => "random",
+            Self::RoundRobin => "round-robin",
+        }
+    }
+
+    /// The embedded artefact: a core module with the contract's type information.
+    #[must_use]
+    pub const fn wasm(self) -> &'static [u8] {
+        match self {
+            Self::LeastConnection => include_bytes!("../../policies/dist/least-connection.wasm"),
+            Self::Random => include_bytes!("../../policies/dist/random.wasm"),
+            Self::RoundRobin => include_bytes!("../../policies/dist/round-robin.wasm"),
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+
+    fn names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+}
+
+impl fmt::Display for BuiltIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PolicySource {
+    /// What to call the policy in logs.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::BuiltIn(known) | Self::Native(known) => known.name().to_owned(),
+            Self::File(path) => path
+                .file_stem()
+                .map_or_else(|| path.to_string_lossy(), |stem| stem.to_string_lossy())
+                .into_owned(),
+        }
+    }
+}
+
+impl fmt::Display for PolicySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(known) => known.fmt(f),
+            Self::Native(known) => write!(f, "native:{known}"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for PolicySource {
+    type Err = UnknownPolicy;
+
+    /// A known name wins over a file of that name. A name that looks like a path is taken for one
+    /// even when nothing is there yet; whether it can be read shows when it is loaded.
+    fn from_str(text: &str) -> Result<Self, UnknownPolicy> {
+        let unknown = || UnknownPolicy(text.to_owned());
+        if let Some(name) = text.strip_prefix("native:") {
+            return BuiltIn::named(name).map(Self::Native).ok_or_else(unknown);
+        }
+        if let Some(known) = BuiltIn::named(text) {
+            return Ok(Self::BuiltIn(known));
+        }
+        let path = Path::new(text);
+        let looks_like_path = text.contains('/') || path.extension().is_some() || path.is_file();
+        if looks_like_path { Ok(Self::File(path.to_owned())) } else { Err(unknown()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_paths_are_told_apart() {
+        let parse = |text: &str| text.parse::<PolicySource>();
+        for known in BuiltIn::ALL {
+            assert_eq!(parse(known.name()), Ok(PolicySource::BuiltIn(known)));
+            assert_eq!(parse(&format!("native:{known}")), Ok(PolicySource::Native(known)));
+        }
+        for path in ["./mine", "mine.wasm", "/etc/policy.wasm"] {
+            assert_eq!(parse(path), Ok(PolicySource::File(path.into())));
+        }
+        for unknown in ["roundrobin", "native:mine", "native:", ""] {
+            let error = parse(unknown).expect_err(unknown).to_string();
+            assert!(error.contains("least-connection, random, round-robin"), "{error}");
+        }
+    }
+
+    #[test]
+    fn display_reads_back() {
+        for text in ["random", "native:round-robin", "dir/mine.wasm"] {
+            assert_eq!(text.parse::<PolicySource>().map(|source| source.to_string()), Ok(text.to_owned()));
+        }
+    }
+}

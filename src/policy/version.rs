@@ -1,0 +1,134 @@
+//! One version of a policy: compiled, checked against the contract, ready to be instantiated.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+
+use super::bindings::{events, host, request, routing, sessions, state};
+use super::contract::{self, ContractError, Kind};
+use super::engine::Engine;
+use super::host::HostState;
+use super::one_line;
+
+/// SHA-256 of a policy file. Displayed as its first twelve digits, in full with `{:#}`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = if f.alternate() { &self.0[..] } else { &self.0[..6] };
+        shown.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// A compiled policy. Instances are made from it without looking anything up again.
+pub(super) struct Version {
+    pub(super) name: Arc<str>,
+    pub(super) digest: Digest,
+    pub(super) pre: InstancePre<HostState>,
+    pub(super) routing: routing::RoutingIndices,
+    /// The optional interfaces, where the component exports them.
+    pub(super) sessions: Option<sessions::RoutingSessionsIndices>,
+    pub(super) state: Option<state::RoutingStateIndices>,
+    pub(super) events: Option<events::RoutingEventsIndices>,
+    /// What `configure` took when the version was loaded: a new instance after a trap gets little
+    /// more, since it is made while a connection waits.
+    pub(super) configure_fuel: u64,
+}
+
+impl Version {
+    /// Compiles a component, or a core module with embedded type information.
+    pub(super) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, ContractError> {
+        let types = |error: wasmtime::Error| ContractError::Types(one_line(&format!("{error:#}")));
+        let encoded;
+        let component = match contract::inspect(bytes)? {
+            Kind::Component => bytes,
+            Kind::Module => {
+                encoded = encode(bytes)?;
+                contract::inspect(&encoded)?;
+                &encoded
+            }
+        };
+        let component = Component::new(engine.inner(), component)
+            .map_err(|error| ContractError::Damaged(one_line(&format!("{error:#}"))))?;
+        let exports = exports(engine, &component)?;
+
+        let mut linker = Linker::new(engine.inner());
+        request::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+        host::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+        let pre = linker.instantiate_pre(&component).map_err(types)?;
+        let has = |name| exports.iter().any(|export| contract::is_interface(export, name));
+        Ok(Self {
+            name: name.into(),
+            digest: Digest::of(bytes),
+            routing: routing::RoutingIndices::new(&pre).map_err(types)?,
+            sessions: has("sessions")
+                .then(|| sessions::RoutingSessionsIndices::new(&pre))
+                .transpose()
+                .map_err(types)?,
+            state: has("state").then(|| state::RoutingStateIndices::new(&pre)).transpose().map_err(types)?,
+            events: has("events")
+                .then(|| events::RoutingEventsIndices::new(&pre))
+                .transpose()
+                .map_err(types)?,
+            pre,
+            configure_fuel: 0,
+        })
+    }
+
+    /// The names of the optional interfaces it exports.
+    pub(super) fn interfaces(&self) -> impl Iterator<Item = &'static str> {
+        [
+            self.sessions.as_ref().map(|_| "sessions"),
+            self.state.as_ref().map(|_| "state"),
+            self.events.as_ref().map(|_| "events"),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// Wraps a core module into the component its embedded type information describes.
+fn encode(module: &[u8]) -> Result<Vec<u8>, ContractError> {
+    wit_component::ComponentEncoder::default()
+        .validate(true)
+        .module(module)
+        .and_then(wit_component::ComponentEncoder::encode)
+        .map_err(|error| ContractError::Types(one_line(&format!("{error:#}"))))
+}
+
+/// The names of a component's exports, after a look at the functions of the required one.
+fn exports(engine: &Engine, component: &Component) -> Result<Vec<String>, ContractError> {
+    let ty = component.component_type();
+    let mut names = Vec::new();
+    for (name, export) in ty.exports(engine.inner()) {
+        names.push(name.to_owned());
+        if let (true, ComponentItem::ComponentInstance(instance)) =
+            (contract::is_interface(name, "policy"), &export.ty)
+        {
+            let functions = instance
+                .exports(engine.inner())
+                .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                .map(|(name, _)| name)
+                .collect::<Vec<_>>();
+            contract::check_functions(functions.into_iter())?;
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,169 @@
+//! Which worker shall have a connection: the session table, the policy, and patience.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::policy::{Chain, SessionOwner};
+use crate::session::{Found, SessionKey, SessionTable};
+use crate::telemetry::Telemetry;
+use crate::types::{Decision, Head, Refusal, Request, Roster, ServerId, WorkerId};
+use crate::worker::Fleet;
+
+/// How routing waits.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub session_key: SessionKey,
+    /// How long a request with an unknown session waits for a worker to announce it.
+    pub hold: Duration,
+    /// How long a connection waits for any worker to be ready.
+    pub worker_wait: Duration,
+}
+
+/// Decides.
+#[derive(Debug)]
+pub struct Router {
+    pub settings: Settings,
+    pub sessions: Arc<SessionTable>,
+    pub fleet: Arc<Fleet>,
+    pub policy: Arc<Chain>,
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// Who shall have the connection, and which policy said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    pub worker: WorkerId,
+    pub generation: u64,
+}
+
+impl SessionOwner for SessionTable {
+    fn owner(&self, sid: &str) -> Option<WorkerId> {
+        Self::owner(self, sid)
+    }
+}
+
+impl Router {
+    /// The session a request belongs to. What is contradictory belongs to none.
+    #[must_use]
+    pub fn session(&self, head: &Head) -> Option<String> {
+        match self.settings.session_key.find(head) {
+            Found::Nothing => None,
+            Found::Id(id) => Some(id),
+            Found::Ambiguous => {
+                self.telemetry.counters.ambiguous.one();
+                None
+            }
+        }
+    }
+
+    /// Chooses a worker. Cancel safe: nothing is held but the caller's own request.
+    ///
+    /// # Errors
+    /// The answer for the client when the policy refuses it or no worker becomes ready.
+    pub async fn route(&self, server: ServerId, request: &mut Request) -> Result<Choice, Refusal> {
+        if let Some(sid) = request.session.clone()
+            && let Some(choice) = self.owner(&sid, server, request).await?
+        {
+            return Ok(choice);
+        }
+        let (roster, loads) = self.some_worker().await?;
+        let answer = self.policy.balance(&roster, &loads, request);
+        self.settle(answer.decision, server, &roster, &loads).map(|worker| Choice {
+            worker,
+            generation: answer.generation,
+        })
+    }
+
+    /// Who has the session: the policy may know, the table does, and a worker may be about to
+    /// say so.
+    async fn owner(
+        &self,
+        sid: &str,
+        server: ServerId,
+        request: &mut Request,
+    ) -> Result<Option<Choice>, Refusal> {
+        let (roster, loads) = self.fleet.roster();
+        let answer = self.policy.find(sid, &roster, &loads, request);
+        let generation = answer.generation;
+        let known = |worker| Some(Choice { worker, generation });
+        match answer.decision {
+            Decision::Worker(worker) if self.fleet.serves(worker, server) => return Ok(known(worker)),
+            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Worker(_) | Decision::Defer => {}
+        }
+        if let Some(worker) = self.sessions.owner(sid) {
+            return Ok(known(worker));
+        }
+        // Channels before listeners: the announcement may be here already, unread.
+        self.telemetry.counters.missed.one();
+        self.fleet.read_all();
+        if let Some(worker) = self.sessions.owner(sid) {
+            return Ok(known(worker));
+        }
+        // Without the shim a worker answers its client before it tells us of the session. The
+        // connection waits unread. One that was routed before has waited already.
+        if request.attempt > 0 {
+            return Ok(None);
+        }
+        self.telemetry.counters.held.one();
+        Ok(self.sessions.announced(sid, self.settings.hold).await.and_then(known))
+    }
+
+    /// Who may be chosen now; waits for the first one.
+    async fn some_worker(&self) -> Result<(Roster, Vec<u32>), Refusal> {
+        let (roster, loads) = self.fleet.roster();
+        if !roster.workers.is_empty() {
+            return Ok((roster, loads));
+        }
+        let mut changes = self.fleet.watch();
+        let wait = async {
+            loop {
+                let (roster, loads) = self.fleet.roster();
+                if !roster.workers.is_empty() {
+                    return (roster, loads);
+                }
+                // The fleet outlives every wait, so this cannot fail.
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        timeout(self.settings.worker_wait, wait).await.map_err(|_| Self::no_worker())
+    }
+
+    /// Turns a decision into a worker that has a server for the connection. A program with
+    /// several servers may have opened only some of them in a worker that has just started.
+    fn settle(
+        &self,
+        decision: Decision,
+        server: ServerId,
+        roster: &Roster,
+        loads: &[u32],
+    ) -> Result<WorkerId, Refusal> {
+        match decision {
+            Decision::Refuse(refusal) => Err(refusal),
+            Decision::Worker(worker) if self.fleet.serves(worker, server) => Ok(worker),
+            Decision::Worker(_) | Decision::Defer => {
+                let serving = roster.workers.iter().zip(loads).filter(|(info, _)| self.fleet.serves(info.id, server));
+                serving.min_by_key(|(_, load)| **load).map(|(info, _)| info.id).ok_or_else(Self::no_worker)
+            }
+        }
+    }
+
+    /// Another worker for a connection that its first choice had no place for.
+    #[must_use]
+    pub fn another(&self, server: ServerId, except: WorkerId) -> Option<WorkerId> {
+        let (roster, loads) = self.fleet.roster();
+        let others = roster.workers.iter().zip(loads);
+        let serving = others.filter(|(info, _)| info.id != except && self.fleet.serves(info.id, server));
+        serving.min_by_key(|(_, load)| *load).map(|(info, _)| info.id)
+    }
+
+    /// What a client is told when nobody can take its connection.
+    #[must_use]
+    pub fn no_worker() -> Refusal {
+        Refusal { status: 503, retry_after: Some(1), reason: "no worker is ready".to_owned() }
+    }
+}

@@ -1,0 +1,6 @@
+//! Raw Linux: the socket options and limits no library wraps. The only home of unsafe code in
+//! this package; the descriptor passing itself lives in `sidetrack_worker::wire`.
+
+pub mod limits;
+pub mod reactor;
+pub mod socket;

@@ -1,0 +1,55 @@
+//! Socket calls that neither std nor tokio offers.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::libc;
+use nix::sys::socket::{MsgFlags, recv, send};
+
+/// Has the kernel keep a new connection to itself until its first byte is there, or until about
+/// `wait` has passed (`tcp(7)`). Then the first peek succeeds without waiting.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn defer_accept(socket: &impl AsFd, wait: Duration) -> io::Result<()> {
+    const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+    let seconds = libc::c_int::try_from(wait.as_secs().max(1)).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the pointer and the length describe `seconds`, which outlives the call, and the
+    // descriptor is open while it is borrowed. No library wraps this option.
+    #[allow(unsafe_code, reason = "setsockopt(2) takes a pointer")]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_DEFER_ACCEPT,
+            (&raw const seconds).cast(),
+            LENGTH,
+        )
+    };
+    Ok(nix::errno::Errno::result(result).map(drop)?)
+}
+
+/// Reads without consuming and without waiting. 0 means the peer has finished sending.
+///
+/// # Errors
+/// As `recv(2)`; `WouldBlock` when nothing is there.
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT)?)
+}
+
+/// Reads and throws away without waiting. 0 means the peer has finished sending.
+///
+/// # Errors
+/// As `recv(2)`; `WouldBlock` when nothing is there.
+pub fn discard(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+}
+
+/// Writes without waiting.
+///
+/// # Errors
+/// As `send(2)`.
+pub fn write(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
+}

@@ -1,0 +1,90 @@
+//! Every figure sidetrack keeps, by name. The names are public: they appear in the log.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub fn one(&self) {
+        self.add(1);
+    }
+
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// All figures.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $doc])+ pub $name: Counter,)+
+        }
+
+        impl Counters {
+            /// Names and values, in the order of their declaration.
+            pub fn snapshot(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name.get()),)+].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections taken from the kernel.
+    accepted,
+    /// Accept calls that failed.
+    accept_errors,
+    /// Connections that ended without a byte.
+    silent,
+    /// Clients that left before they were handed over.
+    gone,
+    /// Connections sent to a worker, once for each time one was sent.
+    handed_off,
+    /// Connections a worker has taken into its hands.
+    acknowledged,
+    /// Connections that a worker did not get or did not take, and that were routed again.
+    rerouted,
+    /// Connections that waited because a worker had as many unacknowledged as it may.
+    queued,
+    /// Answers of our own instead of a worker's.
+    refused,
+    /// Requests with a session id nobody knew at first.
+    missed,
+    /// Connections held until their session was announced or the grace had passed.
+    held,
+    /// Requests whose session id was contradictory or did not decode.
+    ambiguous,
+    /// Sessions announced.
+    sessions_opened,
+    /// Sessions announced as ended.
+    sessions_closed,
+    /// Sessions lost with their worker.
+    sessions_forgotten,
+    /// Sessions that a worker claimed although another one owns them, or beyond the limit.
+    sessions_refused,
+    /// Handed-off connections that workers reported as closed.
+    sockets_closed,
+    /// Workers started.
+    workers_started,
+    /// Workers that became ready.
+    workers_ready,
+    /// Workers that ended without being asked to.
+    workers_lost,
+    /// Workers taken out because they acknowledged nothing for too long.
+    workers_unresponsive,
+    /// Lines on a channel that made no sense, surplus descriptors, unearned acknowledgements.
+    channel_errors,
+    /// Adapter messages passed on from worker to worker.
+    relayed,
+    /// Adapter messages lost because a worker did not read its channel.
+    relay_dropped,
+}

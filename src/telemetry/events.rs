@@ -1,0 +1,101 @@
+//! The events worth a line, each with its level and its counter.
+//!
+//! Whatever a client can cause at will is `debug`, or said once: a flood of requests must not
+//! become a flood of lines.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::Telemetry;
+use crate::peek::Headless;
+use crate::types::{HeadError, Refusal};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    Listening { address: &'a str },
+    WorkerStarted { worker: &'a str, pid: u32 },
+    WorkerReady { worker: &'a str, pid: u32 },
+    WorkerLost { worker: &'a str, reason: &'a str },
+    WorkerUnresponsive { worker: &'a str, silent: Duration },
+    /// What a lost worker left behind.
+    Orphans { worker: &'a str, sockets: usize, sessions: usize },
+    /// One slot of several is given up.
+    SlotGivenUp { reason: &'a str },
+    /// A worker's `listen()` that cannot be shared.
+    UnsupportedListen { worker: &'a str, kind: &'a str },
+    /// Descriptors or memory are used up.
+    Exhausted { error: &'a io::Error },
+    /// A connection ended before its request was complete.
+    Headless { peer: Option<SocketAddr>, why: Headless },
+    Refused { peer: Option<SocketAddr>, refusal: &'a Refusal },
+    Rerouted { peer: Option<SocketAddr>, attempt: u32 },
+    HandedOff { peer: Option<SocketAddr>, worker: u32, session: bool, generation: u64 },
+}
+
+/// A TLS client on a plain port is worth one warning, not one for each connection.
+static TLS_SEEN: AtomicBool = AtomicBool::new(false);
+
+impl Telemetry {
+    /// Logs and counts.
+    pub fn emit(&self, event: Event<'_>) {
+        let counters = &self.counters;
+        match event {
+            Event::Listening { address } => info!(address, "listening"),
+            Event::WorkerStarted { worker, pid } => {
+                counters.workers_started.one();
+                info!(worker, pid, "worker started");
+            }
+            Event::WorkerReady { worker, pid } => {
+                counters.workers_ready.one();
+                info!(worker, pid, "worker ready");
+            }
+            Event::WorkerLost { worker, reason } => {
+                counters.workers_lost.one();
+                warn!(worker, reason, "worker ended; it is started again");
+            }
+            Event::WorkerUnresponsive { worker, silent } => {
+                counters.workers_unresponsive.one();
+                warn!(worker, ?silent, "worker acknowledges nothing; no new connections go to it until it does");
+            }
+            Event::Orphans { worker, sockets, sessions } => {
+                info!(worker, sockets, sessions, "sessions forgotten, connections routed again");
+            }
+            Event::SlotGivenUp { reason } => error!(reason, "slot given up"),
+            Event::UnsupportedListen { worker, kind } => {
+                warn!(worker, kind, "the program asks for a socket that workers cannot share; it gets an error");
+            }
+            Event::Exhausted { error } => {
+                warn!(%error, "cannot accept for now; connections wait in the kernel (see `ulimit -n`)");
+            }
+            Event::Headless { peer, why } => headless(self, peer, why),
+            Event::Refused { peer, refusal } => {
+                counters.refused.one();
+                debug!(?peer, status = refusal.status, reason = refusal.reason, "refused");
+            }
+            Event::Rerouted { peer, attempt } => {
+                counters.rerouted.one();
+                debug!(?peer, attempt, "routed again");
+            }
+            Event::HandedOff { peer, worker, session, generation } => {
+                debug!(?peer, worker, session, generation, "handed off");
+            }
+        }
+    }
+}
+
+fn headless(telemetry: &Telemetry, peer: Option<SocketAddr>, why: Headless) {
+    match why {
+        Headless::Silent => telemetry.counters.silent.one(),
+        Headless::Gone => telemetry.counters.gone.one(),
+        Headless::Invalid(HeadError::Tls) if !TLS_SEEN.swap(true, Ordering::Relaxed) => {
+            warn!(?peer, "a client speaks TLS to a plain listener; was the address given as https:// or wss://?");
+        }
+        _ => {}
+    }
+    debug!(?peer, %why, "no request");
+}

@@ -1,0 +1,15 @@
+//! What happens, told once: every event both logs and counts, so that the log and the figures
+//! cannot disagree. Call sites emit one typed event and stay readable.
+
+mod counters;
+mod events;
+pub mod trace;
+
+pub use counters::Counters;
+pub use events::Event;
+
+/// The figures of one run.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    pub counters: Counters,
+}

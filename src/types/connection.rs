@@ -1,0 +1,35 @@
+//! A client's connection, as it passes from stage to stage.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::Head;
+
+/// Names one server inside the workers: what one `listen()` call of the program asked for. The
+/// same in every worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// A connection nobody has looked at yet.
+///
+/// Owns the only descriptor of the client's socket until a worker has acknowledged its own copy;
+/// dropping it closes the connection and gives the permit back.
+#[derive(Debug)]
+pub struct Accepted {
+    pub socket: OwnedFd,
+    /// Absent for Unix sockets.
+    pub peer: Option<SocketAddr>,
+    /// The server the client called.
+    pub server: ServerId,
+    /// One of the pending connections this process allows.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// A connection whose request head is known. Nothing was consumed.
+#[derive(Debug)]
+pub struct Peeked {
+    pub accepted: Accepted,
+    pub head: Head,
+}

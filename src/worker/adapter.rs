@@ -1,0 +1,53 @@
+//! Relaying the messages of `@socket.io/cluster-adapter` between workers, as its primary does.
+
+use std::collections::HashMap;
+
+use crate::types::WorkerId;
+
+/// Which worker speaks under which adapter name.
+#[derive(Debug, Default)]
+pub struct Adapters(HashMap<String, WorkerId>);
+
+/// Whom a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Every worker but the sender.
+    Others,
+    /// The one that asked.
+    One(WorkerId),
+}
+
+impl Adapters {
+    /// Notes the speaker and says whom the message is for.
+    pub fn route(&mut self, from: WorkerId, uid: Option<&str>, requester: Option<&str>) -> Audience {
+        if let Some(uid) = uid
+            && self.0.get(uid) != Some(&from)
+        {
+            self.0.insert(uid.to_owned(), from);
+        }
+        match requester.and_then(|requester| self.0.get(requester)) {
+            Some(&worker) => Audience::One(worker),
+            None => Audience::Others,
+        }
+    }
+
+    /// Forgets a worker that is no more.
+    pub fn forget(&mut self, worker: WorkerId) {
+        self.0.retain(|_, owner| *owner != worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_to_who_asked_and_the_rest_to_the_others() {
+        let (a, b) = (WorkerId(1), WorkerId(2));
+        let mut adapters = Adapters::default();
+        assert_eq!(adapters.route(a, Some("ua"), None), Audience::Others);
+        assert_eq!(adapters.route(b, Some("ub"), Some("ua")), Audience::One(a));
+        adapters.forget(a);
+        assert_eq!(adapters.route(b, Some("ub"), Some("ua")), Audience::Others);
+    }
+}

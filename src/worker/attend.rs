@@ -1,0 +1,150 @@
+//! Attending to one worker: reading, writing, probing, and watching the clock.
+
+use std::future::Future;
+use std::os::fd::AsFd as _;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::dialogue::{self, Ended};
+use super::fleet::{Fleet, Why};
+use super::probe::Probe;
+use super::worker::{Standing, Worker};
+use crate::sys::reactor::watch;
+use crate::telemetry::Event;
+
+/// How often waiting connections and deadlines are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Without a hint from the shim, how long a program gets before it is probed.
+const PROBE_UNASKED_AFTER: Duration = Duration::from_secs(3);
+
+/// Why a worker is no longer attended to.
+#[derive(Debug, thiserror::Error)]
+pub enum Departure {
+    #[error(transparent)]
+    Channel(#[from] Ended),
+    #[error("it was not ready after {0:?}: it neither listens on a port nor takes connections as messages")]
+    NeverReady(Duration),
+    #[error("it has acknowledged nothing for {0:?}")]
+    Unresponsive(Duration),
+}
+
+type Probing = Pin<Box<dyn Future<Output = bool> + Send>>;
+
+/// Serves a worker's channel until it ends or the worker must be replaced.
+pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
+    let channel = match watch(worker.socket.as_fd(), Interest::READABLE | Interest::WRITABLE) {
+        Ok(channel) => channel,
+        Err(error) => return Ended::Broken(error).into(),
+    };
+    let started = Instant::now();
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut probing: Option<Probing> = None;
+    loop {
+        let interest =
+            if worker.wants_room() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+        tokio::select! {
+            biased;
+            guard = channel.ready(interest) => {
+                let mut guard = match guard {
+                    Ok(guard) => guard,
+                    Err(error) => return Ended::Broken(error).into(),
+                };
+                let ready = guard.ready();
+                if ready.is_readable() || ready.is_read_closed() {
+                    if let Err(ended) = dialogue::listen(fleet, worker) {
+                        return ended.into();
+                    }
+                    guard.clear_ready_matching(tokio::io::Ready::READABLE);
+                }
+                if ready.is_writable() {
+                    if let Err(error) = worker.flush(Instant::now()) {
+                        return Ended::Broken(error).into();
+                    }
+                    if worker.wants_room() {
+                        guard.clear_ready_matching(tokio::io::Ready::WRITABLE);
+                    }
+                }
+            }
+            () = worker.nudge.notified() => {
+                if let Err(error) = worker.flush(Instant::now()) {
+                    return Ended::Broken(error).into();
+                }
+            }
+            answered = answer(&mut probing) => {
+                probing = None;
+                if answered {
+                    dialogue::ready_for_messages(fleet, worker);
+                }
+            }
+            _ = tick.tick() => {
+                let now = Instant::now();
+                if let Some(departure) = check(fleet, worker, started, now) {
+                    return departure;
+                }
+                if probing.is_none() && wants_probe(worker, now.saturating_duration_since(started)) {
+                    probing = probe(worker, now);
+                }
+            }
+        }
+    }
+}
+
+/// The answer to the probe under way; never, when there is none.
+async fn answer(probing: &mut Option<Probing>) -> bool {
+    match probing {
+        Some(probing) => probing.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Looks at everything that has a deadline.
+fn check(fleet: &Fleet, worker: &Worker, started: Instant, now: Instant) -> Option<Departure> {
+    let settings = &fleet.settings;
+    fleet.give_back(worker.overdue(now, settings.queue_wait), Why::Overdue);
+
+    let silent = worker.silent_for(now);
+    let (standing, tried) = {
+        let state = worker.lock();
+        (state.profile.standing, state.profile.ready_since.is_some())
+    };
+    match standing {
+        Standing::Starting if !tried && now.saturating_duration_since(started) > settings.start_timeout => {
+            return Some(Departure::NeverReady(settings.start_timeout));
+        }
+        Standing::Ready if silent > settings.unresponsive_after => {
+            worker.lock().profile.standing = Standing::Unresponsive;
+            fleet.telemetry.emit(Event::WorkerUnresponsive { worker: &worker.slot, silent });
+            fleet.refresh();
+        }
+        Standing::Ready | Standing::Unresponsive if silent > settings.replace_after => {
+            return Some(Departure::Unresponsive(settings.replace_after));
+        }
+        _ => {}
+    }
+    None
+}
+
+/// Probes make sense for a worker that says nothing by itself: one whose program listens for
+/// messages, or, without the shim's hint, any that has started and does not listen on a port.
+fn wants_probe(worker: &Worker, age: Duration) -> bool {
+    let state = worker.lock();
+    let profile = &state.profile;
+    let hinted = profile.listens || (profile.online && !profile.reports) || age > PROBE_UNASKED_AFTER;
+    profile.standing == Standing::Starting
+        && profile.ready_since.is_none()
+        && profile.servers.is_empty()
+        && profile.pending.is_empty()
+        && hinted
+}
+
+fn probe(worker: &Worker, now: Instant) -> Option<Probing> {
+    // Out of descriptors: the next tick tries again.
+    let (probe, end) = Probe::new().ok()?;
+    worker.send_probe(end, now);
+    Some(Box::pin(probe.answered()))
+}

@@ -1,0 +1,147 @@
+//! One worker's end of the wire: lines in, messages out, in order.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+
+use nix::errno::Errno;
+use sidetrack_worker::wire::{self, Decoder, Oversized};
+
+/// The longest line a worker may send. Adapter messages carry application data.
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+
+/// The most bytes that may wait for a worker that does not read.
+const MOST_OUTBOUND: usize = 16 * 1024 * 1024;
+
+/// The state of a channel. The socket itself is lent to each call, so that it can be watched
+/// without a lock.
+#[derive(Debug)]
+pub struct Channel {
+    decoder: Decoder,
+    /// Bytes that the socket did not take, from `flushed` on.
+    outbound: Vec<u8>,
+    flushed: usize,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    /// It is out, or its rest is first in line.
+    Done,
+    /// The channel is full. Nothing was sent.
+    Blocked,
+}
+
+/// What one read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// There may be more.
+    More,
+    /// Everything there was.
+    Drained,
+    /// The worker has closed its end.
+    Closed,
+}
+
+impl Channel {
+    /// A channel on which nothing was said.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { decoder: Decoder::new(LONGEST_LINE), outbound: Vec::new(), flushed: 0 }
+    }
+
+    /// True when nothing waits to be written.
+    #[must_use]
+    pub fn idle(&self) -> bool {
+        self.flushed == self.outbound.len()
+    }
+
+    /// Sends a message with a descriptor, unless something else waits or the channel is full.
+    ///
+    /// # Errors
+    /// When the worker is gone.
+    pub fn hand_over(
+        &mut self,
+        socket: &UnixStream,
+        message: &[u8],
+        descriptor: BorrowedFd<'_>,
+    ) -> io::Result<Sending> {
+        if !self.idle() {
+            return Ok(Sending::Blocked);
+        }
+        match wire::send(socket, message, Some(descriptor)) {
+            Ok(sent) => {
+                // The descriptor went with the first byte; the rest follows as plain bytes.
+                self.outbound.extend_from_slice(&message[sent..]);
+                Ok(Sending::Done)
+            }
+            Err(error) if full(&error) => Ok(Sending::Blocked),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts a message without a descriptor in line. False when too much waits already.
+    pub fn say(&mut self, message: &[u8]) -> bool {
+        let fits = self.outbound.len() - self.flushed + message.len() <= MOST_OUTBOUND;
+        if fits {
+            self.outbound.extend_from_slice(message);
+        }
+        fits
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    ///
+    /// # Errors
+    /// When the worker is gone.
+    pub fn flush(&mut self, socket: &UnixStream) -> io::Result<()> {
+        while !self.idle() {
+            match wire::send(socket, &self.outbound[self.flushed..], None) {
+                Ok(sent) => self.flushed += sent,
+                Err(error) if full(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        self.outbound.clear();
+        self.flushed = 0;
+        // One burst of broadcasts must not keep megabytes for good.
+        self.outbound.shrink_to(64 * 1024);
+        Ok(())
+    }
+
+    /// Reads once. Returns also how many descriptors came along; they are closed, since nothing a
+    /// worker may say today carries one.
+    ///
+    /// # Errors
+    /// When the channel is broken.
+    pub fn read(&mut self, socket: &UnixStream, buffer: &mut [u8]) -> io::Result<(Reading, usize)> {
+        match wire::receive(socket, buffer) {
+            Ok(received) if received.bytes == 0 => Ok((Reading::Closed, received.descriptors.len())),
+            Ok(received) => {
+                self.decoder.push(&buffer[..received.bytes], None);
+                let surplus = received.descriptors.len();
+                // A short read has emptied the socket, unless it stopped behind a descriptor.
+                let more = received.bytes == buffer.len() || surplus > 0;
+                Ok((if more { Reading::More } else { Reading::Drained }, surplus))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Reading::Drained, 0)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((Reading::More, 0)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole line.
+    ///
+    /// # Errors
+    /// When a line is too long to be followed.
+    pub fn line(&mut self) -> Result<Option<&[u8]>, Oversized> {
+        self.decoder.next_line()
+    }
+}
+
+/// Full for now: the socket's buffer, or the number of descriptors in flight for this user.
+fn full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+        || error.kind() == io::ErrorKind::Interrupted
+        || error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)
+        || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
+}

@@ -1,0 +1,309 @@
+//! What a worker says, and what follows from it.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use sidetrack_worker::wire::{FromWorker, Oversized, ServerQuery, encode};
+
+use super::channel::Reading;
+use super::fleet::{Fleet, Why};
+use super::node::{self, Asked};
+use super::supervisor::Fatal;
+use super::worker::{Parcel, Pending, Profile, Standing, Worker};
+use crate::handoff::Routed;
+use crate::session::Opened;
+use crate::telemetry::{Event, Telemetry};
+use crate::types::ServerId;
+
+/// Lines that make no sense before a worker is replaced.
+const MOST_FAULTS: u32 = 100;
+
+/// How much is read from a channel at once.
+const READ_SIZE: usize = 64 * 1024;
+
+/// Why a channel can no longer be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum Ended {
+    #[error("the worker closed its channel")]
+    Closed,
+    #[error("the channel broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the worker sent {0}")]
+    Oversized(#[from] Oversized),
+    #[error("the worker sent too many lines that make no sense")]
+    Rubbish,
+}
+
+thread_local! {
+    /// One buffer for every read on this thread: reading never waits.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// What a message leads to beyond the worker's own state. Done once its lock is released, since
+/// it concerns others.
+#[derive(Debug)]
+enum Effect {
+    Reply(Vec<u8>),
+    Query(Box<Question>),
+    /// Can take connections for a server.
+    Ready(ServerId),
+    /// Can take connections as messages.
+    ReadyForMessages,
+    /// Its standing has changed.
+    Refresh,
+    Leaving(u64),
+    Declined(Box<Routed>),
+    Relay { uid: Option<String>, requester: Option<String>, line: Vec<u8> },
+    Wrapper(String),
+}
+
+/// A `listen()` waiting for its answer.
+#[derive(Debug)]
+struct Question {
+    key: String,
+    asked: Asked,
+    query: ServerQuery<'static>,
+}
+
+/// Reads everything the worker has said so far and acts on it. Never waits.
+///
+/// # Errors
+/// When nothing more will come.
+pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
+    loop {
+        let mut effects = Vec::new();
+        let reading = hear(fleet, worker, &mut effects);
+        for effect in effects {
+            apply(fleet, worker, effect);
+        }
+        if worker.wants_room() {
+            // Acknowledgements have made room for those that wait.
+            worker.flush(Instant::now())?;
+        }
+        match reading? {
+            Reading::More => {}
+            Reading::Drained => return Ok(()),
+            Reading::Closed => return Err(Ended::Closed),
+        }
+    }
+}
+
+/// A worker that takes connections as messages has shown that it is ready.
+pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
+    match fleet.servers.claim_for_messages() {
+        Ok(server) => {
+            worker.lock().profile.takes_messages = true;
+            ready(fleet, worker);
+            fleet.open(server);
+        }
+        Err(_) => fleet.report(Fatal::NoAddress { slot: worker.slot.clone() }),
+    }
+}
+
+fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Reading, Ended> {
+    let mut state = worker.lock();
+    let state = &mut *state;
+    let (reading, surplus) = BUFFER.with_borrow_mut(|buffer| state.channel.read(&worker.socket, buffer))?;
+    let counters = &fleet.telemetry.counters;
+    counters.channel_errors.add(surplus as u64);
+    while let Some(line) = state.channel.line()? {
+        match FromWorker::parse(line) {
+            Ok(FromWorker::HandleAck) => match state.window.acknowledged() {
+                Ok(Some(parcel)) => delivered(&fleet.telemetry, worker, state.profile.reports, parcel),
+                Ok(None) => {}
+                Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
+            },
+            Ok(FromWorker::Accepted { ack, accepted }) => match (state.window.answered(ack), accepted) {
+                (Some(parcel), true) => delivered(&fleet.telemetry, worker, state.profile.reports, parcel),
+                (Some(Parcel::Client(routed)), false) => effects.push(Effect::Declined(routed)),
+                (Some(Parcel::Probe(_)) | None, _) => {}
+            },
+            Ok(FromWorker::HandleNack) => match state.window.lost() {
+                Ok(Parcel::Client(routed)) => effects.push(Effect::Declined(routed)),
+                Ok(Parcel::Probe(_)) => {}
+                Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
+            },
+            Ok(FromWorker::SessionOpened { sid }) => match fleet.sessions.open(&sid, worker.id) {
+                Opened::New => {
+                    counters.sessions_opened.one();
+                    worker.load.session_opened();
+                }
+                Opened::Known => {}
+                Opened::Taken | Opened::Full => counters.sessions_refused.one(),
+            },
+            Ok(FromWorker::SessionClosed { sid }) => {
+                if fleet.sessions.close(&sid, worker.id) {
+                    counters.sessions_closed.one();
+                    worker.load.session_closed();
+                }
+            }
+            Ok(FromWorker::SocketsClosed { count }) => {
+                counters.sockets_closed.add(count);
+                worker.load.sockets_closed(count);
+            }
+            Ok(FromWorker::Adapter(message)) => effects.push(Effect::Relay {
+                uid: message.uid.map(Into::into),
+                requester: message.requester.map(Into::into),
+                line: line.to_vec(),
+            }),
+            Ok(message) => rare(message, &mut state.profile, effects),
+            Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
+        }
+        if state.profile.faults > MOST_FAULTS {
+            return Err(Ended::Rubbish);
+        }
+    }
+    if state.profile.standing == Standing::Unresponsive && state.window.oldest().is_none() {
+        // It has caught up.
+        state.profile.standing = Standing::Ready;
+        effects.push(Effect::Refresh);
+    }
+    Ok(reading)
+}
+
+/// Messages that come a few times in a worker's life.
+fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect>) {
+    match message {
+        FromWorker::Online => profile.online = true,
+        FromWorker::Hello { .. } => profile.reports = true,
+        FromWorker::Listens => profile.listens = true,
+        FromWorker::Ready => {
+            profile.reports = true;
+            effects.push(Effect::ReadyForMessages);
+        }
+        FromWorker::Query(query) => {
+            let query = owned(query);
+            let (key, asked) = (node::key(&query), node::asked(&query));
+            effects.push(Effect::Query(Box::new(Question { key, asked, query })));
+        }
+        FromWorker::Listening(query) => {
+            for place in 0..profile.pending.len() {
+                if means(&profile.pending[place].query, &query) {
+                    let pending = profile.pending.swap_remove(place);
+                    profile.servers.insert(pending.server, pending.key);
+                    effects.push(Effect::Ready(pending.server));
+                    break;
+                }
+            }
+        }
+        FromWorker::ServerClosed { key } => {
+            profile.servers.retain(|_, known| *known != key);
+            if profile.servers.is_empty() && !profile.takes_messages && profile.standing == Standing::Ready {
+                profile.standing = Standing::Starting;
+                effects.push(Effect::Refresh);
+            }
+        }
+        FromWorker::Leaving { seq } => {
+            profile.standing = Standing::Leaving;
+            effects.push(Effect::Leaving(seq));
+        }
+        // A worker that sends a handle waits for the answer before it sends anything else. The
+        // descriptor itself was closed when it came.
+        FromWorker::Handle => {
+            profile.faults += 1;
+            effects.push(Effect::Reply(encode::HANDLE_ACK.to_vec()));
+        }
+        FromWorker::Wrapper { name } => effects.push(Effect::Wrapper(name.into())),
+        _ => {}
+    }
+}
+
+fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
+    match effect {
+        Effect::Reply(message) => drop(worker.say(&message)),
+        Effect::Query(question) => answer(fleet, worker, *question),
+        Effect::Ready(server) => {
+            ready(fleet, worker);
+            fleet.open(server);
+        }
+        Effect::ReadyForMessages => ready_for_messages(fleet, worker),
+        Effect::Refresh => fleet.refresh(),
+        Effect::Leaving(seq) => {
+            let sequence = worker.lock().next_sequence();
+            worker.say(&encode::acknowledged(seq, sequence));
+            fleet.refresh();
+        }
+        Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined),
+        Effect::Relay { uid, requester, line } => {
+            fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);
+        }
+        Effect::Wrapper(name) => fleet.report(Fatal::Wrapper { name }),
+    }
+}
+
+/// Tells a `listen()` where it listens: on a socket of ours, whatever it believes.
+fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Question) {
+    let claimed = match asked {
+        Asked::Stream(wanted) => fleet.servers.claim(&wanted).map_err(|error| {
+            let errno = error.source.raw_os_error().unwrap_or(Errno::EIO as i32);
+            fleet.report(Fatal::Bind(error));
+            errno
+        }),
+        Asked::Unsupported(errno) => {
+            fleet.telemetry.emit(Event::UnsupportedListen { worker: &worker.slot, kind: &query.address_type });
+            Err(errno as i32)
+        }
+    };
+    let sequence = worker.lock().next_sequence();
+    let message = match claimed {
+        Ok((server, address)) => {
+            let name = node::socket_name(&query, &address);
+            let message = encode::query_accepted(query.seq, sequence, &key, &name);
+            worker.lock().profile.pending.push(Pending { server, key, query });
+            message
+        }
+        Err(errno) => encode::query_refused(query.seq, sequence, &key, -errno),
+    };
+    worker.say(&message);
+}
+
+fn ready(fleet: &Fleet, worker: &Worker) {
+    {
+        let mut state = worker.lock();
+        if state.profile.standing != Standing::Starting {
+            return;
+        }
+        state.profile.standing = Standing::Ready;
+        state.profile.ready_since.get_or_insert_with(Instant::now);
+    }
+    fleet.telemetry.emit(Event::WorkerReady { worker: &worker.slot, pid: worker.pid });
+    fleet.refresh();
+}
+
+/// The worker has taken a connection into its hands: our copy goes.
+fn delivered(telemetry: &Telemetry, worker: &Worker, reports: bool, parcel: Parcel) {
+    if let Parcel::Client(routed) = parcel {
+        telemetry.counters.acknowledged.one();
+        if reports {
+            worker.load.socket_given();
+        }
+        drop(routed);
+    }
+}
+
+fn fault(telemetry: &Telemetry, faults: &mut u32) {
+    telemetry.counters.channel_errors.one();
+    *faults += 1;
+}
+
+/// True when a `listening` speaks of the server that a query asked for. It names the true port
+/// where the query asked for any.
+fn means(query: &ServerQuery<'_>, listening: &ServerQuery<'_>) -> bool {
+    query.address == listening.address
+        && query.address_type == listening.address_type
+        && query.index == listening.index
+        && (query.port == 0 || query.port == listening.port)
+}
+
+fn owned(query: ServerQuery<'_>) -> ServerQuery<'static> {
+    ServerQuery {
+        seq: query.seq,
+        address: query.address.map(|address| address.into_owned().into()),
+        port: query.port,
+        address_type: query.address_type.into_owned().into(),
+        fd: query.fd,
+        index: query.index,
+    }
+}

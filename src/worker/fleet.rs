@@ -1,0 +1,278 @@
+//! All workers, and the roster that routing sees.
+
+use std::collections::VecDeque;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::adapter::{Adapters, Audience};
+use super::supervisor::Fatal;
+use super::worker::{Offer, Standing, Worker};
+use super::{Settings, dialogue};
+use crate::handoff::Routed;
+use crate::listener::Servers;
+use crate::session::SessionTable;
+use crate::telemetry::{Event, Telemetry};
+use crate::types::{Roster, ServerId, WorkerId, WorkerInfo};
+
+/// All worker processes of this run.
+#[derive(Debug)]
+pub struct Fleet {
+    pub(super) settings: Settings,
+    pub(super) sessions: Arc<SessionTable>,
+    pub(super) servers: Arc<Servers>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) fatal: mpsc::Sender<Fatal>,
+    members: Mutex<Members>,
+    /// The roster's version; whoever waits for a worker watches it.
+    version: watch::Sender<u64>,
+    returned: Mutex<VecDeque<Returned>>,
+    returned_any: Notify,
+    /// Servers that have got their first worker and want to be accepted for.
+    opened: mpsc::Sender<ServerId>,
+}
+
+#[derive(Debug)]
+struct Members {
+    workers: Vec<Arc<Worker>>,
+    roster: Roster,
+    next_id: u32,
+    adapters: Adapters,
+    opened: Vec<ServerId>,
+}
+
+/// A connection that a worker did not get after all.
+#[derive(Debug)]
+pub struct Returned {
+    pub routed: Box<Routed>,
+    pub why: Why,
+}
+
+/// Why a connection came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The worker ended before it had the connection.
+    Died,
+    /// The worker could not or would not take it.
+    Declined,
+    /// It waited too long for its turn.
+    Overdue,
+}
+
+/// A worker has no place for a connection, or is no more.
+#[derive(Debug)]
+pub struct Undelivered(pub Box<Routed>);
+
+impl Fleet {
+    /// No workers yet. `opened` hears of each server once, when it has its first worker.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        sessions: Arc<SessionTable>,
+        servers: Arc<Servers>,
+        telemetry: Arc<Telemetry>,
+        fatal: mpsc::Sender<Fatal>,
+        opened: mpsc::Sender<ServerId>,
+    ) -> Self {
+        let roster = Roster { version: 0, workers: Arc::new([]) };
+        let members =
+            Members { workers: Vec::new(), roster, next_id: 0, adapters: Adapters::default(), opened: Vec::new() };
+        Self {
+            settings,
+            sessions,
+            servers,
+            telemetry,
+            fatal,
+            members: Mutex::new(members),
+            version: watch::Sender::new(0),
+            returned: Mutex::default(),
+            returned_any: Notify::new(),
+            opened,
+        }
+    }
+
+    /// The workers that may be chosen now and what each carries, in the same order.
+    #[must_use]
+    pub fn roster(&self) -> (Roster, Vec<u32>) {
+        let members = self.lock();
+        let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
+        let loads = ready.map(|worker| worker.total_load()).collect();
+        (members.roster.clone(), loads)
+    }
+
+    /// Changes whenever the roster does.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// True when the worker lives, be it ready or not.
+    #[must_use]
+    pub fn alive(&self, id: WorkerId) -> bool {
+        self.lock().workers.iter().any(|worker| worker.id == id)
+    }
+
+    /// True when the worker can take connections for a server.
+    #[must_use]
+    pub fn serves(&self, id: WorkerId, server: ServerId) -> bool {
+        self.find(id).is_some_and(|worker| worker.lock().profile.serves(server))
+    }
+
+    /// The slot's name of a worker that lives.
+    #[must_use]
+    pub fn slot(&self, id: WorkerId) -> Option<String> {
+        self.find(id).map(|worker| worker.slot.clone())
+    }
+
+    /// Slot and process of every worker that may be chosen.
+    #[must_use]
+    pub fn ready(&self) -> Vec<(String, u32)> {
+        let members = self.lock();
+        let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
+        let mut list: Vec<_> = ready.map(|worker| (worker.slot.clone(), worker.pid)).collect();
+        list.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        list
+    }
+
+    /// Hands a connection to a worker, or puts it in the worker's line.
+    ///
+    /// # Errors
+    /// Gives it back when the worker is gone, has no server for it, or has no place in line.
+    pub fn hand_off(&self, id: WorkerId, routed: Box<Routed>) -> Result<(), Undelivered> {
+        let Some(worker) = self.find(id) else { return Err(Undelivered(routed)) };
+        match worker.offer(routed, Instant::now()) {
+            Offer::Sent => self.telemetry.counters.handed_off.one(),
+            Offer::Queued => self.telemetry.counters.queued.one(),
+            Offer::Declined(routed) => return Err(Undelivered(routed)),
+        }
+        Ok(())
+    }
+
+    /// Reads everything that workers have said so far. Called before an unknown session is
+    /// believed to be unknown.
+    pub fn read_all(&self) {
+        let workers = self.lock().workers.clone();
+        for worker in workers {
+            // A channel that ends here is noticed by whoever attends the worker.
+            let _ = dialogue::listen(self, &worker);
+        }
+    }
+
+    /// The next connections that came back. Cancel safe.
+    pub async fn returned(&self) -> Vec<Returned> {
+        loop {
+            let heard = self.returned_any.notified();
+            let list: Vec<_> = self.returned_list().drain(..).collect();
+            if !list.is_empty() {
+                return list;
+            }
+            heard.await;
+        }
+    }
+
+    pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why) {
+        if !list.is_empty() {
+            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why }));
+            self.returned_any.notify_one();
+        }
+    }
+
+    /// Adds a process that has just been started.
+    pub(super) fn add(&self, id: WorkerId, slot: &str, pid: u32, socket: UnixStream) -> Arc<Worker> {
+        let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, &self.settings));
+        self.lock().workers.push(Arc::clone(&worker));
+        worker
+    }
+
+    /// A worker id that was never used.
+    pub(super) fn next_id(&self) -> WorkerId {
+        let mut members = self.lock();
+        let id = WorkerId(members.next_id);
+        members.next_id += 1;
+        id
+    }
+
+    /// Takes a worker out: its sessions are forgotten and what it has not got is routed again.
+    pub(super) fn remove(&self, worker: &Worker) {
+        {
+            let mut members = self.lock();
+            members.workers.retain(|other| other.id != worker.id);
+            members.adapters.forget(worker.id);
+        }
+        let lost = worker.take_back();
+        self.refresh();
+        let forgotten = self.sessions.forget(worker.id);
+        self.telemetry.counters.sessions_forgotten.add(forgotten as u64);
+        if !lost.is_empty() || forgotten > 0 {
+            self.telemetry.emit(Event::Orphans { worker: &worker.slot, sockets: lost.len(), sessions: forgotten });
+        }
+        self.give_back(lost, Why::Died);
+    }
+
+    /// Makes the roster anew after a worker's standing has changed.
+    pub(super) fn refresh(&self) {
+        let version = {
+            let mut members = self.lock();
+            let info = |worker: &Arc<Worker>| WorkerInfo {
+                id: worker.id,
+                name: worker.slot.clone(),
+                weight: 1,
+                draining: false,
+                labels: Vec::new(),
+            };
+            let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
+            let workers = ready.map(info).collect();
+            members.roster = Roster { version: members.roster.version + 1, workers };
+            members.roster.version
+        };
+        self.version.send_replace(version);
+    }
+
+    /// A worker can take connections for a server from now on.
+    pub(super) fn open(&self, server: ServerId) {
+        let mut members = self.lock();
+        if !members.opened.contains(&server) {
+            members.opened.push(server);
+            // Bounded far above any number of servers a program has.
+            let _ = self.opened.try_send(server);
+        }
+    }
+
+    /// Passes an adapter's message on.
+    pub(super) fn relay(&self, from: WorkerId, uid: Option<&str>, requester: Option<&str>, line: &[u8]) {
+        let targets: Vec<_> = {
+            let mut members = self.lock();
+            let audience = members.adapters.route(from, uid, requester);
+            let concerned = |worker: &&Arc<Worker>| match audience {
+                Audience::Others => worker.id != from,
+                Audience::One(id) => worker.id == id,
+            };
+            members.workers.iter().filter(concerned).cloned().collect()
+        };
+        let message = [line, b"\n"].concat();
+        for target in targets {
+            let said = target.say(&message);
+            let counters = &self.telemetry.counters;
+            if said { counters.relayed.one() } else { counters.relay_dropped.one() }
+        }
+    }
+
+    pub(super) fn report(&self, fatal: Fatal) {
+        // Full means that the run is ending already.
+        let _ = self.fatal.try_send(fatal);
+    }
+
+    fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {
+        self.lock().workers.iter().find(|worker| worker.id == id).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn returned_list(&self) -> MutexGuard<'_, VecDeque<Returned>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,43 @@
+//! The worker processes: started, watched, talked to, replaced.
+//!
+//! [`Fleet`] is all of them; it answers the questions of routing (who may be chosen, how loaded
+//! are they) with a snapshot and takes connections for delivery. A [`supervisor`] keeps one slot
+//! filled. What a worker says arrives through its channel and is understood in `dialogue`.
+
+mod adapter;
+mod attend;
+mod backoff;
+mod channel;
+mod dialogue;
+mod fleet;
+pub mod node;
+mod probe;
+mod process;
+pub mod supervisor;
+#[expect(clippy::module_inception, reason = "the folder is about workers, the file is the worker")]
+mod worker;
+
+pub use backoff::Restarts;
+pub use fleet::{Fleet, Returned, Undelivered, Why};
+pub use process::Program;
+pub use supervisor::Fatal;
+
+use std::time::Duration;
+
+/// How workers are treated.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How many unacknowledged connections a worker may have.
+    pub window: usize,
+    /// How many connections may wait for a place in the window.
+    pub queue: usize,
+    /// The longest time in that queue.
+    pub queue_wait: Duration,
+    /// A worker that acknowledges nothing for this long gets no new connections until it does.
+    pub unresponsive_after: Duration,
+    /// A worker that acknowledges nothing for this long is replaced.
+    pub replace_after: Duration,
+    /// The longest time from start to ready.
+    pub start_timeout: Duration,
+    pub restarts: Restarts,
+}

@@ -1,0 +1,315 @@
+//! One worker process, as seen from here.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sidetrack_worker::wire::{ServerQuery, encode};
+use tokio::sync::Notify;
+
+use super::Settings;
+use super::channel::{Channel, Sending};
+use crate::handoff::{Queued, Routed, Window};
+use crate::types::{ServerId, WorkerId};
+
+/// A worker process and everything under way to it.
+#[derive(Debug)]
+pub struct Worker {
+    pub id: WorkerId,
+    /// `w0`, `w1`, …
+    pub slot: String,
+    pub pid: u32,
+    pub socket: UnixStream,
+    pub load: Load,
+    /// Told when something waits to be written.
+    pub nudge: Notify,
+    state: Mutex<State>,
+}
+
+/// What a worker carries.
+#[derive(Debug, Default)]
+pub struct Load {
+    sessions: AtomicI64,
+    sockets: AtomicI64,
+}
+
+/// Everything that changes under the lock.
+#[derive(Debug)]
+pub struct State {
+    pub channel: Channel,
+    pub window: Window<Parcel>,
+    pub profile: Profile,
+    sequence: u64,
+    message: Vec<u8>,
+}
+
+/// What is known of a worker from what it has said.
+#[derive(Debug, Default)]
+pub struct Profile {
+    pub standing: Standing,
+    /// The worker's listening servers and the keys by which it knows them.
+    pub servers: HashMap<ServerId, String>,
+    /// Servers that were told where they listen and have not said that they do.
+    pub pending: Vec<Pending>,
+    /// Connections may come as messages.
+    pub takes_messages: bool,
+    /// The program has begun to listen for messages, so probing makes sense.
+    pub listens: bool,
+    /// The process has finished starting up.
+    pub online: bool,
+    /// The shim is loaded, or an SDK speaks: closed sockets are reported.
+    pub reports: bool,
+    pub ready_since: Option<Instant>,
+    /// Lines that made no sense.
+    pub faults: u32,
+}
+
+/// A server between the answer to its `listen()` and its word that it listens.
+#[derive(Debug)]
+pub struct Pending {
+    pub server: ServerId,
+    pub key: String,
+    pub query: ServerQuery<'static>,
+}
+
+/// Whether a worker may be chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Not ready yet, or no longer: its servers are closed.
+    #[default]
+    Starting,
+    Ready,
+    /// It acknowledges nothing. Its own sessions still go to it.
+    Unresponsive,
+    /// It finishes what it has.
+    Leaving,
+}
+
+/// What is sent with a descriptor.
+#[derive(Debug)]
+pub enum Parcel {
+    Client(Box<Routed>),
+    /// One end of a socket pair on which we wait for an answer.
+    Probe(OwnedFd),
+}
+
+/// What became of a connection offered to a worker.
+#[derive(Debug)]
+pub enum Offer {
+    Sent,
+    Queued,
+    /// The worker has no place, or no server for it.
+    Declined(Box<Routed>),
+}
+
+impl Load {
+    /// Sessions open, and connections in the worker's hands as far as it reports their end.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        let sum = self.sessions.load(Ordering::Relaxed).max(0) + self.sockets.load(Ordering::Relaxed).max(0);
+        u32::try_from(sum).unwrap_or(u32::MAX)
+    }
+
+    pub fn session_opened(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn session_closed(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn socket_given(&self) {
+        self.sockets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Some may have closed that were never ours: a worker may serve other sockets too.
+    pub fn sockets_closed(&self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let less = |now: i64| Some(now.saturating_sub(count).max(0));
+        let _ = self.sockets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+}
+
+impl Worker {
+    /// A process that has just been started.
+    pub fn new(id: WorkerId, slot: String, pid: u32, socket: UnixStream, settings: &Settings) -> Self {
+        let state = State {
+            channel: Channel::new(),
+            window: Window::new(settings.window, settings.queue),
+            profile: Profile::default(),
+            sequence: 0,
+            message: Vec::new(),
+        };
+        let (load, nudge) = (Load::default(), Notify::new());
+        Self { id, slot, pid, socket, load, nudge, state: Mutex::new(state) }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under the lock; were it so, the state would still be whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this worker carries now, hand-offs under way included.
+    #[must_use]
+    pub fn total_load(&self) -> u32 {
+        let state = self.lock();
+        let under_way = state.window.waiting() + state.window.pending();
+        self.load.total().saturating_add(u32::try_from(under_way).unwrap_or(u32::MAX))
+    }
+
+    /// Sends a connection, or puts it in line.
+    pub fn offer(&self, routed: Box<Routed>, now: Instant) -> Offer {
+        let mut state = self.lock();
+        if state.profile.standing == Standing::Leaving || !state.profile.serves(routed.accepted.server) {
+            return Offer::Declined(routed);
+        }
+        if state.window.open() && state.window.waiting() == 0 {
+            match state.dispatch(&self.socket, Parcel::Client(routed), now) {
+                Ok(()) => Offer::Sent,
+                Err(Parcel::Client(routed)) => self.put_in_line(&mut state, routed, now),
+                // Only a client was given, so only a client comes back.
+                Err(Parcel::Probe(_)) => Offer::Sent,
+            }
+        } else {
+            self.put_in_line(&mut state, routed, now)
+        }
+    }
+
+    fn put_in_line(&self, state: &mut State, routed: Box<Routed>, now: Instant) -> Offer {
+        match state.window.queue(Parcel::Client(routed), now) {
+            Queued::Yes => {
+                self.nudge.notify_one();
+                Offer::Queued
+            }
+            Queued::Full(Parcel::Client(routed)) => Offer::Declined(routed),
+            Queued::Full(Parcel::Probe(_)) => Offer::Queued,
+        }
+    }
+
+    /// Sends one end of a socket pair in the way a connection would go.
+    pub fn send_probe(&self, end: OwnedFd, now: Instant) {
+        let mut state = self.lock();
+        if let Err(parcel) = state.dispatch(&self.socket, Parcel::Probe(end), now) {
+            // The channel is full: the probe goes unanswered and another one follows.
+            drop(parcel);
+        }
+    }
+
+    /// Says something that carries no descriptor. False when the worker reads nothing.
+    pub fn say(&self, message: &[u8]) -> bool {
+        let said = self.lock().channel.say(message);
+        self.nudge.notify_one();
+        said
+    }
+
+    /// Asks the worker to finish what it has and leave.
+    pub fn ask_to_leave(&self) {
+        let mut state = self.lock();
+        state.profile.standing = Standing::Leaving;
+        let sequence = state.next_sequence();
+        state.channel.say(&encode::disconnect(sequence));
+        drop(state);
+        self.nudge.notify_one();
+    }
+
+    /// Writes what waits: plain messages first, then connections, as far as window and socket
+    /// allow.
+    ///
+    /// # Errors
+    /// When the worker is gone.
+    pub fn flush(&self, now: Instant) -> io::Result<()> {
+        let mut state = self.lock();
+        state.channel.flush(&self.socket)?;
+        while state.channel.idle() {
+            let Some((parcel, since)) = state.window.next() else { break };
+            if let Err(parcel) = state.dispatch(&self.socket, parcel, now) {
+                state.window.put_back(parcel, since);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when the socket should be watched for room.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        let state = self.lock();
+        !state.channel.idle() || (state.window.open() && state.window.waiting() > 0)
+    }
+
+    /// How long the oldest connection has been without acknowledgement.
+    #[must_use]
+    pub fn silent_for(&self, now: Instant) -> Duration {
+        self.lock().window.oldest().map_or(Duration::ZERO, |sent| now.saturating_duration_since(sent))
+    }
+
+    /// Connections that have waited too long.
+    #[must_use]
+    pub fn overdue(&self, now: Instant, longest: Duration) -> Vec<Box<Routed>> {
+        clients(self.lock().window.overdue(now, longest))
+    }
+
+    /// Everything that is not in the worker's hands; called when it never will be.
+    #[must_use]
+    pub fn take_back(&self) -> Vec<Box<Routed>> {
+        let mut state = self.lock();
+        state.profile.standing = Standing::Leaving;
+        clients(state.window.drain())
+    }
+}
+
+impl Profile {
+    /// True when the worker can take connections for a server.
+    #[must_use]
+    pub fn serves(&self, server: ServerId) -> bool {
+        self.takes_messages || self.servers.contains_key(&server)
+    }
+}
+
+impl State {
+    /// The number of the next request to the worker.
+    pub fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// One `sendmsg` with exactly one descriptor. Gives the parcel back when the channel is full
+    /// or broken; the reader of the channel notices the latter.
+    fn dispatch(&mut self, socket: &UnixStream, parcel: Parcel, now: Instant) -> Result<(), Parcel> {
+        let (message, number): (&[u8], _) = match &parcel {
+            Parcel::Probe(_) => (encode::PROBE, None),
+            Parcel::Client(routed) => match self.profile.servers.get(&routed.accepted.server) {
+                Some(key) => {
+                    self.sequence += 1;
+                    self.message.clear();
+                    encode::new_connection(&mut self.message, key, self.sequence);
+                    (&self.message, Some(self.sequence))
+                }
+                None => (encode::CONNECTION, None),
+            },
+        };
+        let descriptor = match &parcel {
+            Parcel::Client(routed) => routed.accepted.socket.as_fd(),
+            Parcel::Probe(end) => end.as_fd(),
+        };
+        match self.channel.hand_over(socket, message, descriptor) {
+            Ok(Sending::Done) => {
+                self.window.sent(parcel, number, now);
+                Ok(())
+            }
+            Ok(Sending::Blocked) | Err(_) => Err(parcel),
+        }
+    }
+}
+
+fn clients(parcels: Vec<Parcel>) -> Vec<Box<Routed>> {
+    let client = |parcel| match parcel {
+        Parcel::Client(routed) => Some(routed),
+        Parcel::Probe(_) => None,
+    };
+    parcels.into_iter().filter_map(client).collect()
+}

@@ -1,0 +1,71 @@
+// What every test worker serves: a few plain HTTP routes and a few Socket.IO events.
+// Nothing here knows sidetrack.
+'use strict';
+
+const crypto = require('node:crypto');
+
+const CORS = { 'Access-Control-Allow-Origin': '*', 'Access-Control-Allow-Headers': '*' };
+
+exports.ioOptions = { cors: { origin: '*' }, maxHttpBufferSize: 4e6 };
+
+function json(res, value, status = 200) {
+  const body = JSON.stringify(value);
+  res.writeHead(status, { ...CORS, 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body) });
+  res.end(body);
+}
+
+/** A request listener; `extra` maps more paths to `(req, res, url)`. */
+exports.routes = (extra = {}) => (req, res) => {
+  const url = new URL(req.url, 'http://worker');
+  const port = req.socket.localPort;
+  if (req.method === 'OPTIONS') {
+    res.writeHead(204, CORS);
+    res.end();
+  } else if (extra[url.pathname]) {
+    extra[url.pathname](req, res, url);
+  } else if (url.pathname === '/pid') {
+    json(res, { pid: process.pid, port });
+  } else if (url.pathname === '/slow') {
+    setTimeout(json, Number(url.searchParams.get('ms')), res, { pid: process.pid, port });
+  } else if (url.pathname === '/upload' && req.method === 'POST') {
+    const sha1 = crypto.createHash('sha1');
+    let bytes = 0;
+    req.on('data', (chunk) => {
+      bytes += chunk.length;
+      sha1.update(chunk);
+    });
+    req.on('end', () => json(res, { pid: process.pid, bytes, sha1: sha1.digest('hex') }));
+  } else {
+    json(res, { error: 'not found', pid: process.pid }, 404);
+  }
+};
+
+/** Socket.IO events, and the pid in a header of every polling and upgrade response. */
+exports.events = (io) => {
+  io.engine.on('headers', (headers) => {
+    headers['X-Worker-Pid'] = String(process.pid);
+  });
+  io.on('connection', (socket) => {
+    socket.data.pid = process.pid;
+    socket.on('echo', (payload, ack) => ack(payload));
+    socket.on('whoami', (ack) => ack(process.pid));
+  });
+};
+
+/** Events that reach over to the other workers through the adapter. */
+exports.broadcastEvents = (io) => {
+  io.on('ask', (question, answer) => answer({ pid: process.pid, question }));
+  io.on('connection', (socket) => {
+    socket.on('broadcast', (payload, ack) => {
+      io.emit('news', payload);
+      ack(process.pid);
+    });
+    socket.on('fetchSockets', async (ack) => {
+      const sockets = await io.fetchSockets().catch((error) => ack({ error: error.message }));
+      if (sockets) ack({ sockets: sockets.map((one) => ({ id: one.id, pid: one.data.pid })) });
+    });
+    socket.on('serverSideEmit', (question, ack) => {
+      io.serverSideEmit('ask', question, (error, replies) => ack({ error: error?.message, replies }));
+    });
+  });
+};

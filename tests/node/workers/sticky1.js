@@ -1,0 +1,12 @@
+// A worker written for @socket.io/sticky 1.x: it never listens.
+'use strict';
+
+const http = require('node:http');
+const { Server } = require('socket.io');
+const { setupWorker } = require('sticky1');
+const app = require('./app');
+
+const server = http.createServer(app.routes());
+const io = new Server(server, app.ioOptions);
+setupWorker(io);
+app.events(io);
