@@ -14,7 +14,7 @@ use nix::sys::socket::{
 
 use crate::channel::{Channel, Said};
 use crate::sessions::Sessions;
-use crate::stream::{Adopted, Open, Peer, Stream};
+use crate::stream::{Adopted, Open, Peer, Socket, Stream};
 use crate::wire::{self, Decoder, ToWorker, encode};
 
 /// Yields the connections sidetrack hands to this worker, as a `TcpListener` yields its own.
@@ -36,6 +36,14 @@ struct Arrival {
     stream: Stream,
     peer: Peer,
     acknowledgement: Said,
+}
+
+/// Whether sidetrack is told when it closes.
+#[derive(Debug, Clone, Copy)]
+enum Counted {
+    Yes,
+    /// Sidetrack counts connections, and its own probes are none.
+    No,
 }
 
 /// Why there is no channel to sidetrack.
@@ -155,7 +163,8 @@ impl Listener {
                 return Ok(None);
             }
             match next(&mut self.inbox, &self.channel).await {
-                Ok(Some(ToWorker::Connection)) => self.arrived = self.take_connection(),
+                Ok(Some(ToWorker::Connection)) => self.arrived = self.take_connection(Counted::Yes),
+                Ok(Some(ToWorker::Probe)) => self.arrived = self.take_connection(Counted::No),
                 Ok(Some(ToWorker::Disconnect)) => self.channel.end(),
                 Ok(Some(ToWorker::Other)) => {}
                 Ok(None) => {
@@ -194,19 +203,22 @@ impl Listener {
         async move { channel.idle().await }
     }
 
-    fn take_connection(&mut self) -> Option<Arrival> {
-        let adopted = self.inbox.take_descriptor().map(|descriptor| Stream::adopt(descriptor, &self.channel));
-        let Some(Ok(adopted)) = adopted else {
+    fn take_connection(&mut self, counted: Counted) -> Option<Arrival> {
+        let Some(Ok(adopted)) = self.inbox.take_descriptor().map(Socket::adopt) else {
             self.channel.say(encode::HANDLE_NACK);
             return None;
         };
         let acknowledgement = self.channel.say(encode::HANDLE_ACK);
+        let open = match counted {
+            Counted::Yes => Some(Open::new(&self.channel)),
+            Counted::No => None,
+        };
         match adopted {
-            Adopted::Stream(stream, peer) => Some(Arrival { stream, peer, acknowledgement }),
-            Adopted::Gone => {
-                drop(Open::new(&self.channel));
-                None
+            Adopted::Socket(socket, peer) => {
+                Some(Arrival { stream: Stream::new(socket, open), peer, acknowledgement })
             }
+            // Reported as closed by the drop of `open`.
+            Adopted::Gone => None,
         }
     }
 }
@@ -229,7 +241,7 @@ impl Drop for Listener {
 /// will never read it.
 async fn refuse(mut inbox: Decoder, channel: Arc<Channel>) {
     while let Ok(Some(message)) = next(&mut inbox, &channel).await {
-        if message == ToWorker::Connection {
+        if matches!(message, ToWorker::Connection | ToWorker::Probe) {
             drop(inbox.take_descriptor());
             channel.say(encode::HANDLE_NACK);
         }
@@ -339,7 +351,10 @@ mod tests {
         let mut answer = String::new();
         here.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "alive");
-        assert_eq!(fake.lines(3).await, [READY.to_owned(), ACK.to_owned(), closed(1)]);
+        // Not counted, so not reported: the next line is about the next connection.
+        let (_client, _) = connect(&fake);
+        drop(accept(&mut listener).await);
+        assert_eq!(fake.lines(4).await, [READY, ACK, ACK, &closed(1)]);
     }
 
     #[tokio::test]

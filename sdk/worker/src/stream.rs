@@ -23,11 +23,11 @@ pub struct Stream {
     // Before `open`: the socket is closed when that is reported.
     socket: Socket,
     #[expect(dead_code, reason = "held for its drop")]
-    open: Open,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
-enum Socket {
+pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
@@ -63,17 +63,23 @@ impl fmt::Display for Peer {
 
 /// What a descriptor turned out to be.
 pub(crate) enum Adopted {
-    Stream(Stream, Peer),
+    Socket(Socket, Peer),
     /// The client has gone already.
     Gone,
 }
 
 impl Stream {
-    /// Makes a stream of a descriptor without reading from it.
+    pub(crate) fn new(socket: Socket, open: Option<Open>) -> Self {
+        Self { socket, open }
+    }
+}
+
+impl Socket {
+    /// Makes a socket of a descriptor without reading from it.
     ///
     /// # Errors
     /// When it is no socket, or the runtime cannot watch it.
-    pub(crate) fn adopt(descriptor: OwnedFd, channel: &Arc<Channel>) -> io::Result<Adopted> {
+    pub(crate) fn adopt(descriptor: OwnedFd) -> io::Result<Adopted> {
         let name: SockaddrStorage = match getpeername(descriptor.as_raw_fd()) {
             Ok(name) => name,
             Err(Errno::ENOTCONN) => return Ok(Adopted::Gone),
@@ -90,13 +96,13 @@ impl Stream {
         let (socket, peer) = if let Some(addr) = addr {
             let socket = std::net::TcpStream::from(descriptor);
             socket.set_nonblocking(true)?;
-            (Socket::Tcp(TcpStream::from_std(socket)?), Peer::Tcp(addr))
+            (Self::Tcp(TcpStream::from_std(socket)?), Peer::Tcp(addr))
         } else {
             let socket = std::os::unix::net::UnixStream::from(descriptor);
             socket.set_nonblocking(true)?;
-            (Socket::Unix(UnixStream::from_std(socket)?), Peer::Unix)
+            (Self::Unix(UnixStream::from_std(socket)?), Peer::Unix)
         };
-        Ok(Adopted::Stream(Self { socket, open: Open::new(channel) }, peer))
+        Ok(Adopted::Socket(socket, peer))
     }
 }
 

@@ -1,5 +1,0 @@
-pub mod worker {
-    pub async fn serve() -> anyhow::Result<()> {
-        Ok(())
-    }
-}
