@@ -19,7 +19,9 @@ pub enum ContractError {
     NotWasm { found: Vec<u8> },
     #[error("WebAssembly text: expected the binary format, which `wasm-tools parse` makes of it")]
     Text,
-    #[error("WebAssembly of an unknown kind: expected a component (0d 00 01 00) or a core module (01 00 00 00), found {found:02x?} at byte 4")]
+    #[error(
+        "WebAssembly of an unknown kind: expected a component (0d 00 01 00) or a core module (01 00 00 00), found {found:02x?} at byte 4"
+    )]
     UnknownKind { found: Vec<u8> },
     #[error("the file is cut short: expected more WebAssembly after its {found} bytes")]
     Truncated { found: usize },

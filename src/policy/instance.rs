@@ -21,6 +21,8 @@ const HAND_OVER: usize = 64 << 10;
 const REFUSAL_TEXT: usize = 256;
 /// How many times a decision's time setting up may take.
 const SETUP_PATIENCE: u32 = 20;
+/// Fuel is about 8 to the nanosecond; the host's own time may be twice what the fuel is worth.
+const FUEL_PER_HOST_NANOSECOND: u64 = 4;
 
 /// What an instance is made with besides its version.
 pub(super) struct Surroundings {
@@ -249,6 +251,7 @@ impl Budget {
         let fuelled = store.set_fuel(self.fuel);
         debug_assert!(fuelled.is_ok(), "the engine counts fuel");
         store.set_epoch_deadline(self.ticks);
+        store.data_mut().host_budget = self.fuel / FUEL_PER_HOST_NANOSECOND;
     }
 }
 

@@ -167,7 +167,8 @@ impl Slot {
         live.counts.faults.add(&fault.kind);
         let (policy, generation) = (&*live.version.name, live.generation);
         tracing::warn!(policy, generation, %fault, "policy fault: the native link answers");
-        if live.faults.note(Instant::now(), around.limits.faults, around.limits.fault_window) && self.in_service()
+        if live.faults.note(Instant::now(), around.limits.faults, around.limits.fault_window)
+            && self.in_service()
         {
             self.glance.in_service.store(false, Ordering::Relaxed);
             live.counts.quarantines += 1;

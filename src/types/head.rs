@@ -154,7 +154,8 @@ fn range_in(bytes: &[u8], part: &str) -> Range<u32> {
 mod tests {
     use super::*;
 
-    const PLAIN: &[u8] = b"GET /socket.io/?EIO=4&sid=abc HTTP/1.1\r\nHost: a\r\nCookie: x=1\r\ncookie: y=2\r\n\r\nBODY";
+    const PLAIN: &[u8] =
+        b"GET /socket.io/?EIO=4&sid=abc HTTP/1.1\r\nHost: a\r\nCookie: x=1\r\ncookie: y=2\r\n\r\nBODY";
 
     fn head(bytes: &[u8]) -> Head {
         match Head::parse(bytes) {
