@@ -27,6 +27,8 @@ pub enum ContractError {
     Truncated { found: usize },
     #[error("damaged WebAssembly: {0}")]
     Damaged(String),
+    #[error("WebAssembly that this host cannot compile: {0}")]
+    Compile(String),
     #[error(
         "a WASI program: expected imports from sidetrack:policy alone, found `{found}`; compile for wasm32-unknown-unknown, or with WASI stubbed out"
     )]

@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::host::HostState;
 use super::version::Version;
-use super::{Event, Limits, Request, SessionOwner, shorten};
+use super::{Event, Limits, Request, SessionOwner, one_line, shorten};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// The most one result or one argument to the host may carry.
@@ -64,6 +64,8 @@ pub(super) struct Instance {
 /// Why an instance could not be had.
 pub(super) enum StartError {
     Fault(Fault),
+    /// An exported function has another type than the contract's.
+    Types(String),
     /// `configure` returned this error.
     Refused(String),
 }
@@ -85,23 +87,19 @@ impl Instance {
         let setup = Budget { fuel, ticks: Engine::ticks(limits.backstop.saturating_mul(SETUP_PATIENCE)) };
         setup.apply(&mut store);
 
-        let fault = |store: &Store<HostState>, error| Fault::new("instantiation", &error, store.data());
         let instance = match version.pre.instantiate(&mut store) {
             Ok(instance) => instance,
-            Err(error) => return Err(fault(&store, error).into()),
+            Err(error) => return Err(Fault::new("instantiation", &error, store.data()).into()),
         };
-        let loaded = (|| {
+        let (routing, sessions, state, events) = (|| {
             let store = &mut store;
             let sessions = version.sessions.as_ref().map(|found| found.load(&mut *store, &instance));
             let state = version.state.as_ref().map(|found| found.load(&mut *store, &instance));
             let events = version.events.as_ref().map(|found| found.load(&mut *store, &instance));
             let routing = version.routing.load(&mut *store, &instance)?;
             Ok((routing, sessions.transpose()?, state.transpose()?, events.transpose()?))
-        })();
-        let (routing, sessions, state, events) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return Err(fault(&store, error).into()),
-        };
+        })()
+        .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
         match routing.sidetrack_policy_policy().call_configure(&mut store, &around.options) {
             Ok(Ok(())) => {}
             Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
