@@ -78,16 +78,12 @@ impl HostState {
     /// Charges a call for the host's own time, which fuel does not see: `cost` is in nanoseconds,
     /// roughly, and rather too many.
     fn charge(&mut self, cost: usize) -> wasmtime::Result<()> {
-        match self.host_budget.checked_sub(cost as u64) {
-            Some(left) => {
-                self.host_budget = left;
-                Ok(())
-            }
-            None => {
-                self.host_budget_spent = true;
-                Err(wasmtime::Error::msg("asked the host too much"))
-            }
+        if let Some(left) = self.host_budget.checked_sub(cost as u64) {
+            self.host_budget = left;
+            return Ok(());
         }
+        self.host_budget_spent = true;
+        Err(wasmtime::Error::msg("asked the host too much"))
     }
 }
 

@@ -12,11 +12,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sidetrack::policy::{BuiltIn, Digest, PolicySource, Settings, Vectors};
+use sidetrack::policy::{BuiltIn, Chain, Digest, Limits, LinkName, PolicySource, Request, Settings, Vectors};
 
-use crate::support::{guest_of, root, run};
+use crate::support::{guest_of, root, roster, run};
 
 const REFRESH: &str = "run `cargo test --test policies -- --ignored refresh` and commit policies/dist";
 
@@ -86,6 +87,22 @@ fn vectors_notice_a_difference() {
     for source in [PolicySource::BuiltIn(BuiltIn::LeastConnection), PolicySource::Native(BuiltIn::Random)] {
         let error = vectors.run(&source, &Settings::default()).expect_err("another policy").to_string();
         assert!(error.starts_with("case `each in turn, whatever the loads`, step "), "{error}");
+    }
+}
+
+/// What the documentation says about fuel, and that a cheap policy stays cheap.
+#[test]
+fn built_ins_are_frugal() {
+    let roster = roster(1, 0..64);
+    let limits = Limits { decision_fuel: 6_000, ..Limits::default() };
+    let settings = Settings { limits, ..Settings::default() };
+    for policy in BuiltIn::ALL {
+        let chain = Chain::load(&PolicySource::BuiltIn(policy), &settings, Arc::new(|_: &str| None))
+            .unwrap_or_else(|error| panic!("{error}"));
+        for call in 0..1_000 {
+            let answer = chain.balance(&roster, &[7; 64], &mut Request::default());
+            assert_eq!(answer.link, LinkName::Component, "{policy}, call {call}");
+        }
     }
 }
 
