@@ -72,7 +72,10 @@ pub async fn serve() -> anyhow::Result<()> {
     serve_on(Listener::from_env()?, asked).await
 }
 
-async fn serve_on(listener: Listener, asked: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+async fn serve_on(
+    listener: Listener,
+    asked: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
     let worker =
         Worker { pid: std::process::id(), slot: std::env::var(wire::SLOT).unwrap_or_else(|_| "w?".into()) };
     let (drain, idle) = (listener.drain(), listener.idle());

@@ -59,6 +59,7 @@ impl From<StartError> for LoadProblem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Fault(fault) => Self::Trial(fault),
+            StartError::Types(text) => Self::Contract(ContractError::Types(text)),
             StartError::Refused(said) => Self::Options(said),
         }
     }

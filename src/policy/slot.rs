@@ -256,8 +256,10 @@ fn rebuild(
     let fuel = version.configure_fuel.saturating_mul(2).saturating_add(around.limits.decision_fuel);
     let mut instance = Instance::start(version, around, fuel).map_err(|error| match error {
         StartError::Fault(fault) => fault,
-        // It took these options before; whatever it says now, it is not fit to serve.
-        StartError::Refused(said) => Fault { call: "configure", kind: FaultKind::Trap(said) },
+        // It started from the same bytes with the same options before, so it is not fit to serve now.
+        StartError::Types(said) | StartError::Refused(said) => {
+            Fault { call: "configure", kind: FaultKind::Trap(said) }
+        }
     })?;
     instance.follow(roster)?;
     if let Some(state) = saved.take() {

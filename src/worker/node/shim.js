@@ -200,16 +200,18 @@ function shim() {
       };
       const reporting = function () {
         const id = generateId.apply(this, arguments);
-        if (!awaitsId) { // engine.io before 4
-          born(id);
+        const later = id && typeof id.then === 'function';
+        // engine.io misses the frames of a WebSocket that come while its handshake waits: the
+        // program's own answer is returned, so that it waits no longer than without us. No later
+        // request has to find such a session. (engine.io before 4 waits for nothing.)
+        if (transport === 'websocket' || !awaitsId) {
+          if (later) id.then(born, () => {});
+          else born(id);
           return id;
         }
-        // The response cannot leave before the announcement has: `written` is called once it is in
-        // the channel, also when that was full. A WebSocket's session needs no later request to
-        // find it, and its first frames may be here already: engine.io misses those that come
-        // while a handshake waits longer than for a resolved promise.
-        const waits = transport !== 'websocket';
-        return Promise.resolve(id).then((id) => (waits ? born(id).then(() => id) : (born(id), id)));
+        // For polling, the response cannot leave before the announcement has: `written` is called
+        // once it is in the channel, also when that was full.
+        return Promise.resolve(id).then((id) => born(id).then(() => id));
       };
       Object.defineProperty(this, 'generateId', { value: reporting, configurable: true, writable: true });
       let result;
