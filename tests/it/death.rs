@@ -63,7 +63,9 @@ fn killed_with_a_full_window_and_a_queue_behind_it() {
     sidetrack.all_ready_without(&[victim]);
     let stopped = sidetrack.stop();
     assert_eq!(stopped.count("rerouted"), 20);
-    assert_eq!(stopped.count("queued") + 4, 20);
+    assert!(stopped.count("queued") >= 16, "{}", stopped.count("queued"));
+    // Four had been sent to the victim and are sent again.
+    assert_eq!((stopped.count("handed_off"), stopped.count("acknowledged")), (64, 60));
     assert_eq!(stopped.count("refused"), 0);
 }
 
@@ -221,7 +223,7 @@ fn one_that_is_busy_for_a_while_loses_nothing() {
     let busy = get(address, "/block?ms=1500").json()["pid"].clone();
     let result = client("load.js", address, &["--n", "60", "--c", "60"]);
     assert_eq!(result["ok200"], 60, "{result}");
-    assert_eq!(sidetrack.workers().len(), 3, "{busy} is back");
+    eventually_within(SECONDS, &format!("{busy} is back"), || (sidetrack.workers().len() == 3).then_some(()));
     let stopped = sidetrack.stop();
     assert_eq!(stopped.count("workers_unresponsive"), 1);
     assert_eq!(stopped.count("workers_lost"), 0);

@@ -171,6 +171,20 @@ fn a_client_that_leaves_in_the_middle_of_its_head_costs_nothing() {
 }
 
 #[test]
+fn a_client_that_finishes_behind_its_request_is_served() {
+    let sidetrack = one_worker().start();
+    let mut client = Client::with(sidetrack.address(), GET);
+    client.finish();
+    assert_eq!(client.response().pid(), sidetrack.workers()[0]);
+    // Finished before the last byte of the head has been looked at.
+    let mut client = Client::with(sidetrack.address(), &GET[..20]);
+    client.send(&GET[20..]);
+    client.finish();
+    assert_eq!(client.response().pid(), sidetrack.workers()[0]);
+    assert_eq!(sidetrack.stop().count("gone"), 0);
+}
+
+#[test]
 fn a_client_gone_before_its_worker_reads_it_harms_nobody() {
     let sidetrack = one_worker().start();
     let worker = sidetrack.workers()[0];

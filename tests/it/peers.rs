@@ -170,16 +170,6 @@ fn both_are_served(sidetrack: &Sidetrack) {
 }
 
 #[test]
-fn a_client_that_finishes_behind_its_request_is_answered() {
-    let sidetrack = sidetrack(worker("listen.js")).workers(1).start();
-    let mut client = Client::with(sidetrack.address(), "GET /slow?ms=50 HTTP/1.1\r\nHost: test\r\n\r\n");
-    client.finish();
-    assert_eq!(client.response().pid(), sidetrack.workers()[0]);
-    assert_eq!(client.read_to_end().expect("an orderly end"), b"");
-    sidetrack.stop();
-}
-
-#[test]
 fn pipelined_requests_are_answered_in_order() {
     let sidetrack = sidetrack(worker("listen.js")).workers(2).start();
     let request = "GET /pid HTTP/1.1\r\nHost: test\r\n\r\n";

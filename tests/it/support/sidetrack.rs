@@ -5,14 +5,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::os::{MARK, descriptors, marked};
-use super::{Turn, eventually, kill_group, signal};
+use super::wait::PAUSE;
+use super::{PATIENCE, Turn, eventually, kill_group, signal};
 
 /// A run to be started.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Sidetrack {
     mark: String,
     workers: usize,
     log: Arc<Mutex<Vec<String>>>,
+    readers: Vec<JoinHandle<()>>,
     /// What was open when all workers were ready.
     baseline: Vec<String>,
     _folder: TempDir,
@@ -148,8 +151,10 @@ impl Run {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
         let log = Arc::default();
-        follow(child.stdout.take().expect("piped"), Arc::clone(&log));
-        follow(child.stderr.take().expect("piped"), Arc::clone(&log));
+        let readers = vec![
+            follow(child.stdout.take().expect("piped"), Arc::clone(&log)),
+            follow(child.stderr.take().expect("piped"), Arc::clone(&log)),
+        ];
         Sidetrack {
             pid: child.id(),
             child,
@@ -157,6 +162,7 @@ impl Run {
             mark,
             workers: self.workers,
             log,
+            readers,
             baseline: Vec::new(),
             _folder: self.folder,
             _turn: turn,
@@ -165,13 +171,13 @@ impl Run {
 }
 
 /// Keeps what is printed. Ends when the last process that could print has gone.
-fn follow(output: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+fn follow(output: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             log.lock().unwrap_or_else(PoisonError::into_inner).push(line);
         }
-    });
+    })
 }
 
 impl Sidetrack {
@@ -240,17 +246,16 @@ impl Sidetrack {
         descriptors(self.pid)
     }
 
-    /// Waits until as many descriptors are open as when all workers were ready: whatever has been
-    /// handed off is not kept.
+    /// Waits until no more descriptors are open than when all workers were ready: whatever has
+    /// been handed off is not kept. Fewer is possible, as a probe may have been under way then.
     #[track_caller]
     pub fn keeps_nothing(&self) {
-        let mut now = self.descriptors();
-        let patience = std::time::Instant::now();
-        while now.len() != self.baseline.len() && patience.elapsed() < super::PATIENCE / 2 {
-            thread::sleep(std::time::Duration::from_millis(10));
-            now = self.descriptors();
+        let start = Instant::now();
+        while self.descriptors().len() > self.baseline.len() && start.elapsed() < PATIENCE {
+            thread::sleep(PAUSE);
         }
-        assert_eq!(now.len(), self.baseline.len(), "open then: {:#?}\nopen now: {now:#?}", self.baseline);
+        let now = self.descriptors();
+        assert!(now.len() <= self.baseline.len(), "open then: {:#?}\nopen now: {now:#?}", self.baseline);
     }
 
     pub fn signal(&self, name: Signal) {
@@ -284,8 +289,10 @@ impl Sidetrack {
     pub fn ended(mut self) -> Stopped {
         let status = self.exit();
         eventually("no process stays behind", || self.processes().is_empty().then_some(()));
-        let figures = if self.log().contains("worker started") { self.figures() } else { Value::Null };
-        Stopped { code: status.code(), log: self.log(), figures }
+        eventually("everything said is read", || {
+            self.readers.iter().all(JoinHandle::is_finished).then_some(())
+        });
+        Stopped { code: status.code(), figures: self.figures(), log: self.log() }
     }
 
     /// Waits for the end of the process itself.
@@ -296,20 +303,11 @@ impl Sidetrack {
 
     /// The figures of the last line; none when the run ended before it began.
     fn figures(&self) -> Value {
-        let last = |log: String| {
-            let line = log.lines().rev().find(|line| line.contains("\"figures\""))?.to_owned();
-            let line: Value = serde_json::from_str(&line).ok()?;
+        let figures = self.log().lines().rev().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
             serde_json::from_str(line["figures"].as_str()?).ok()
-        };
-        let patience = std::time::Duration::from_secs(2);
-        let start = std::time::Instant::now();
-        loop {
-            match last(self.log()) {
-                Some(figures) => return figures,
-                None if start.elapsed() > patience => return Value::Null,
-                None => thread::sleep(std::time::Duration::from_millis(5)),
-            }
-        }
+        });
+        figures.unwrap_or_default()
     }
 }
 
@@ -323,6 +321,14 @@ impl Drop for Sidetrack {
         }
         if thread::panicking() {
             eprintln!("--- sidetrack {} and its workers said:\n{}\n---", self.pid, self.log());
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- sidetrack and its workers said:\n{}\n---", self.log);
         }
     }
 }
