@@ -74,7 +74,7 @@ class Wagon {
     meet(who);
     const label = this.kind === "upgrade" && who.transport === "websocket" ? "upgraded" : NAMES[this.kind];
     $(".kind", this.element).textContent = label;
-    $(".answers", this.element).textContent = `${this.answers} ${this.answers === 1 ? "answer" : "answers"}`;
+    $(".answers", this.element).textContent = `${this.answers.toLocaleString("en")} ${this.answers === 1 ? "answer" : "answers"}`;
     const mark = $(".moved", this.element);
     mark.textContent = `moved: ${this.moved}`;
     mark.classList.toggle("bad", this.moved > 0);
@@ -86,7 +86,7 @@ class Wagon {
   arrive(who) {
     const lane = meet(who);
     const sid = this.session.sid ?? "";
-    $(".sid", this.element).textContent = `sid ${sid.slice(0, 8)}…`;
+    $(".sid", this.element).textContent = `${sid.slice(0, 6)}…`;
     this.element.title = `session ${sid}`;
     $(".track", lane.element).append(this.element);
     lay();
