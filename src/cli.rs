@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn typed_flags_become_settings_and_defaults_do_not() {
-        let words = ["sidetrack", "run", "-w", "2", "-l", ":1", "-l", ":2", "--no-shim", "--", "node", "a.js", "-x"];
+        let words =
+            ["sidetrack", "run", "-w", "2", "-l", ":1", "-l", ":2", "--no-shim", "--", "node", "a.js", "-x"];
         let matches = command().try_get_matches_from(words).unwrap();
         let Some(Action::Run(settings)) = action(&matches) else { panic!("not a run") };
         let keys: Vec<&str> = settings.iter().map(|setting| setting.key.as_str()).collect();

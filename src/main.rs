@@ -58,10 +58,8 @@ fn demo_settings(flags: Vec<Setting>) -> Result<Vec<Setting>, Problems> {
         origin: "demo".to_owned(),
     };
     let program = program.display().to_string();
-    let mut settings = vec![
-        setting("workers", vec!["4".to_owned()]),
-        setting("listen", vec!["127.0.0.1:3000".to_owned()]),
-    ];
+    let mut settings =
+        vec![setting("workers", vec!["4".to_owned()]), setting("listen", vec!["127.0.0.1:3000".to_owned()])];
     settings.extend(flags.into_iter().filter(|flag| flag.key != "command"));
     settings.push(setting("command", vec![program, "demo-worker".to_owned()]));
     settings.push(Setting { key: "shim".into(), given: Given::Text("false".into()), origin: "demo".into() });

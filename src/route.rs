@@ -70,10 +70,8 @@ impl Router {
         }
         let (roster, loads) = self.some_worker().await?;
         let answer = self.policy.balance(&roster, &loads, request);
-        self.settle(answer.decision, server, &roster, &loads).map(|worker| Choice {
-            worker,
-            generation: answer.generation,
-        })
+        self.settle(answer.decision, server, &roster, &loads)
+            .map(|worker| Choice { worker, generation: answer.generation })
     }
 
     /// Who has the session: the policy may know, the table does, and a worker may be about to
@@ -146,7 +144,8 @@ impl Router {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Worker(worker) if self.fleet.serves(worker, server) => Ok(worker),
             Decision::Worker(_) | Decision::Defer => {
-                let serving = roster.workers.iter().zip(loads).filter(|(info, _)| self.fleet.serves(info.id, server));
+                let serving =
+                    roster.workers.iter().zip(loads).filter(|(info, _)| self.fleet.serves(info.id, server));
                 serving.min_by_key(|(_, load)| **load).map(|(info, _)| info.id).ok_or_else(Self::no_worker)
             }
         }

@@ -50,7 +50,11 @@ pub async fn print(what: What, format: Format, fleet: Arc<Fleet>, servers: Arc<S
         return;
     }
     let pids: Vec<String> = ready.iter().map(|(slot, pid)| format!("{slot}={pid}")).collect();
-    let more = if ready.len() < what.workers { format!(" ({} of {} ready)", ready.len(), what.workers) } else { String::new() };
+    let more = if ready.len() < what.workers {
+        format!(" ({} of {} ready)", ready.len(), what.workers)
+    } else {
+        String::new()
+    };
     let (bold, dim, plain) =
         if io::stdout().is_terminal() { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     let text = format!(

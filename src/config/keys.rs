@@ -81,7 +81,9 @@ pub const KEYS: &[Key] = &[
         default: "least-connection",
         group: "What runs",
         kind: Kind::One,
-        apply: |config, given| given.parsed::<PolicySource>("a policy's name or file").map(|policy| config.policy = policy),
+        apply: |config, given| {
+            given.parsed::<PolicySource>("a policy's name or file").map(|policy| config.policy = policy)
+        },
     },
     Key {
         name: "policy-config",
@@ -113,7 +115,11 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Many,
         apply: |config, given| {
             let list = given.list()?;
-            config.listen = list.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(|error: crate::listener::AddressError| error.to_string())?;
+            config.listen = list
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, _>>()
+                .map_err(|error: crate::listener::AddressError| error.to_string())?;
             Ok(())
         },
     },
@@ -125,7 +131,9 @@ pub const KEYS: &[Key] = &[
         default: "query:sid",
         group: "Where",
         kind: Kind::One,
-        apply: |config, given| given.parsed::<SessionKey>("a session key").map(|key| config.route.session_key = key),
+        apply: |config, given| {
+            given.parsed::<SessionKey>("a session key").map(|key| config.route.session_key = key)
+        },
     },
     Key {
         name: "ready-file",
@@ -290,7 +298,9 @@ pub const KEYS: &[Key] = &[
         default: "8000000",
         group: "Policy limits",
         kind: Kind::One,
-        apply: |config, given| given.number(1000, 1 << 40).map(|fuel| config.policy_settings.limits.decision_fuel = fuel as u64),
+        apply: |config, given| {
+            given.number(1000, 1 << 40).map(|fuel| config.policy_settings.limits.decision_fuel = fuel as u64)
+        },
     },
     Key {
         name: "policy-memory",
@@ -300,7 +310,9 @@ pub const KEYS: &[Key] = &[
         default: "16MiB",
         group: "Policy limits",
         kind: Kind::One,
-        apply: |config, given| given.bytes(1 << 16, GIBIBYTE).map(|size| config.policy_settings.limits.memory = size),
+        apply: |config, given| {
+            given.bytes(1 << 16, GIBIBYTE).map(|size| config.policy_settings.limits.memory = size)
+        },
     },
     Key {
         name: "log",
@@ -325,7 +337,9 @@ pub const KEYS: &[Key] = &[
         default: "human",
         group: "Output",
         kind: Kind::One,
-        apply: |config, given| given.parsed::<trace::Format>("human or json").map(|format| config.log_format = format),
+        apply: |config, given| {
+            given.parsed::<trace::Format>("human or json").map(|format| config.log_format = format)
+        },
     },
 ];
 

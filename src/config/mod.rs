@@ -99,9 +99,12 @@ impl Config {
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
         match self.command.first() {
-            None => problems.add("command", "nothing to run; say it behind `--`: sidetrack run -- node server.js"),
+            None => {
+                problems.add("command", "nothing to run; say it behind `--`: sidetrack run -- node server.js")
+            }
             Some(program) if !found(program) => {
-                let text = format!("\"{program}\" is not a program: neither a file that can be run nor on the PATH");
+                let text =
+                    format!("\"{program}\" is not a program: neither a file that can be run nor on the PATH");
                 problems.add("command", text);
             }
             Some(_) => {
@@ -198,9 +201,14 @@ mod tests {
         )
         .unwrap_err()
         .to_string();
-        for expected in
-            ["no-such-program-anywhere", "\"four\"", "listne", "did you mean \"listen\"", "query:NAME", "with a unit"]
-        {
+        for expected in [
+            "no-such-program-anywhere",
+            "\"four\"",
+            "listne",
+            "did you mean \"listen\"",
+            "query:NAME",
+            "with a unit",
+        ] {
             assert!(problems.contains(expected), "{expected} is missing in:\n{problems}");
         }
         assert_eq!(problems.lines().count(), 6, "{problems}");

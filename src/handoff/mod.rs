@@ -7,7 +7,7 @@
 mod refuse;
 mod window;
 
-pub use refuse::{refuse, refusal_for};
+pub use refuse::{refusal_for, refuse};
 pub use window::{Queued, Unearned, Window};
 
 use crate::types::{Accepted, Request};

@@ -24,7 +24,9 @@ pub struct Listen {
 
 /// Why text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:PATH, each with an optional =PORT behind it, found \"{0}\"")]
+#[error(
+    "expected HOST:PORT, [IPv6]:PORT, :PORT, PORT or unix:PATH, each with an optional =PORT behind it, found \"{0}\""
+)]
 pub struct AddressError(String);
 
 impl FromStr for Listen {

@@ -139,7 +139,9 @@ fn listen(address: SocketAddr, defer: Duration) -> io::Result<TcpListener> {
 
 fn no_ipv6(error: &io::Error) -> bool {
     use nix::errno::Errno;
-    [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
+    [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(*errno as i32))
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -148,7 +148,8 @@ impl Inner {
     }
 
     fn take(&mut self, wanted: impl Fn(&Listen) -> bool) -> Vec<Bound> {
-        let (taken, left) = std::mem::take(&mut self.unclaimed).into_iter().partition(|(listen, _)| wanted(listen));
+        let (taken, left) =
+            std::mem::take(&mut self.unclaimed).into_iter().partition(|(listen, _)| wanted(listen));
         self.unclaimed = left;
         Vec::into_iter(taken).map(|(_, bound): (Listen, Bound)| bound).collect()
     }

@@ -78,8 +78,7 @@ async fn wait(accepted: &Accepted, settings: &Settings, seen: &mut usize) -> Res
 /// Looks again at each arrival of bytes. The reactor reports edges, so an unfinished head does
 /// not spin although its bytes stay readable.
 async fn follow(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<Head, Headless> {
-    let socket = watch(accepted.socket.as_fd(), Interest::READABLE)
-        .map_err(|_| Headless::Gone)?;
+    let socket = watch(accepted.socket.as_fd(), Interest::READABLE).map_err(|_| Headless::Gone)?;
     loop {
         let mut guard = socket.readable().await.map_err(|_| Headless::Gone)?;
         if let Progress::Complete(head) = look(accepted, limit, seen)? {

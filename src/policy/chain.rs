@@ -108,8 +108,9 @@ impl Chain {
         sessions: Arc<dyn SessionOwner>,
     ) -> Result<Self, LoadProblem> {
         let (twin, options) = match (source, settings.fallback) {
-            (PolicySource::Native(known), _) => (*known, settings.options.as_str()),
-            (PolicySource::BuiltIn(known), None) => (*known, settings.options.as_str()),
+            (PolicySource::Native(known), _) | (PolicySource::BuiltIn(known), None) => {
+                (*known, settings.options.as_str())
+            }
             // The options are meant for another policy.
             (_, fallback) => (fallback.unwrap_or(BuiltIn::LeastConnection), "{}"),
         };

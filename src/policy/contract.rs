@@ -19,12 +19,16 @@ pub enum ContractError {
     NotWasm { found: Vec<u8> },
     #[error("WebAssembly text: expected the binary format, which `wasm-tools parse` makes of it")]
     Text,
-    #[error("WebAssembly of an unknown kind: expected a component (0d 00 01 00) or a core module (01 00 00 00), found {found:02x?} at byte 4")]
+    #[error(
+        "WebAssembly of an unknown kind: expected a component (0d 00 01 00) or a core module (01 00 00 00), found {found:02x?} at byte 4"
+    )]
     UnknownKind { found: Vec<u8> },
     #[error("the file is cut short: expected more WebAssembly after its {found} bytes")]
     Truncated { found: usize },
     #[error("damaged WebAssembly: {0}")]
     Damaged(String),
+    #[error("WebAssembly that this host cannot compile: {0}")]
+    Compile(String),
     #[error(
         "a WASI program: expected imports from sidetrack:policy alone, found `{found}`; compile for wasm32-unknown-unknown, or with WASI stubbed out"
     )]
@@ -207,11 +211,10 @@ fn speaks(version: &str) -> bool {
 /// Names for an error message: a few, quoted.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 6;
-    let mut text = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    match names.len() {
-        0 => text.push_str("nothing"),
-        count if count > SHOWN => text.push_str(&format!(" and {} more", count - SHOWN)),
-        _ => {}
-    }
-    super::one_line(&text)
+    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    super::one_line(&match names.len() {
+        0 => "nothing".to_owned(),
+        count if count > SHOWN => format!("{shown} and {} more", count - SHOWN),
+        _ => shown,
+    })
 }

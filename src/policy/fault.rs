@@ -21,7 +21,7 @@ pub struct Fault {
 /// What went wrong in a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// It executed more instructions than its budget.
+    /// It executed more instructions, or had the host work longer, than its budget allows.
     Fuel,
     /// It took longer than the backstop although it had fuel left.
     Deadline,
@@ -36,7 +36,7 @@ pub enum FaultKind {
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fuel => f.write_str("used up its budget of instructions"),
+            Self::Fuel => f.write_str("used up its budget"),
             Self::Deadline => f.write_str("took too long"),
             Self::Memory => f.write_str("wanted more memory than it may have"),
             Self::Oversized => f.write_str("handed over too much data"),
@@ -50,6 +50,7 @@ impl Fault {
     pub(super) fn new(call: &'static str, error: &wasmtime::Error, state: &HostState) -> Self {
         let kind = match error.downcast_ref::<Trap>() {
             _ if state.memory_refused => FaultKind::Memory,
+            _ if state.host_budget_spent => FaultKind::Fuel,
             Some(Trap::OutOfFuel) => FaultKind::Fuel,
             Some(Trap::Interrupt) => FaultKind::Deadline,
             Some(Trap::UnreachableCodeReached) if state.last_error.is_some() => {

@@ -1,7 +1,7 @@
 //! What a policy can ask for during a call: the other side of the contract's imports.
 //!
-//! Every answer is immediate. Fuel does not run while the host works, so nothing here may block or
-//! take longer the more the policy asks for, beyond the 64 KiB it can hand over.
+//! Every answer is immediate. Fuel does not run while the host works, so each call is charged for it
+//! separately, and nothing here blocks.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -34,6 +34,9 @@ pub(super) struct HostState {
     memory: usize,
     /// Set when the instance was refused memory; tells that trap from others.
     pub(super) memory_refused: bool,
+    /// What is left of the host's time for this call, in rough nanoseconds.
+    pub(super) host_budget: u64,
+    pub(super) host_budget_spent: bool,
     /// The request of the running call, and whether one is running.
     pub(super) request: Request,
     pub(super) in_call: bool,
@@ -52,6 +55,8 @@ impl HostState {
             sessions,
             memory,
             memory_refused: false,
+            host_budget: 0,
+            host_budget_spent: false,
             request: Request::default(),
             in_call: false,
             keep_explanation: false,
@@ -61,6 +66,7 @@ impl HostState {
         }
     }
 
+    /// The request of the running call.
     fn request(&self) -> wasmtime::Result<&Request> {
         if self.in_call {
             Ok(&self.request)
@@ -68,95 +74,145 @@ impl HostState {
             Err(wasmtime::Error::msg("asked for a request outside `balance` and `find`"))
         }
     }
+
+    /// Charges a call for the host's own time, which fuel does not see: `cost` is in nanoseconds,
+    /// roughly, and rather too many.
+    fn charge(&mut self, cost: usize) -> wasmtime::Result<()> {
+        if let Some(left) = self.host_budget.checked_sub(cost as u64) {
+            self.host_budget = left;
+            return Ok(());
+        }
+        self.host_budget_spent = true;
+        Err(wasmtime::Error::msg("asked the host too much"))
+    }
+}
+
+/// What calls cost; see [`HostState::charge`].
+mod cost {
+    /// A number that is at hand.
+    pub(super) const NUMBER: usize = 50;
+    /// A string of no length, to which its length is added.
+    pub(super) const TEXT: usize = 200;
+    /// A walk over all header lines of the largest head.
+    pub(super) const HEADERS: usize = 10_000;
+    /// A line that may end up in a terminal.
+    pub(super) const LOG: usize = 2_000;
 }
 
 impl types::Host for HostState {}
 
 impl request::Host for HostState {
     fn method(&mut self) -> wasmtime::Result<String> {
+        self.charge(cost::TEXT)?;
         Ok(self.request()?.head.method().to_owned())
     }
 
     fn path(&mut self) -> wasmtime::Result<String> {
-        Ok(self.request()?.head.path().to_owned())
+        let length = self.request()?.head.path().len();
+        self.charge(cost::TEXT + length)?;
+        Ok(self.request.head.path().to_owned())
     }
 
     fn query(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        let mut parameters = form_urlencoded::parse(self.request()?.head.query().as_bytes());
+        let length = self.request()?.head.query().len();
+        self.charge(cost::TEXT + 4 * length)?;
+        let mut parameters = form_urlencoded::parse(self.request.head.query().as_bytes());
         Ok(parameters.find(|(key, _)| *key == name).map(|(_, value)| value.into_owned()))
     }
 
     fn header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        self.charge(cost::HEADERS)?;
         Ok(self.request()?.head.header(&name).next().map(ToOwned::to_owned))
     }
 
     fn peer(&mut self) -> wasmtime::Result<Option<String>> {
+        self.charge(cost::TEXT)?;
         // A dual-stack listener reports IPv4 clients as mapped addresses; a policy sees one form.
         Ok(self.request()?.peer.map(|peer| peer.ip().to_canonical().to_string()))
     }
 
     fn session(&mut self) -> wasmtime::Result<Option<String>> {
-        Ok(self.request()?.session.clone())
+        let length = self.request()?.session.as_ref().map_or(0, String::len);
+        self.charge(cost::TEXT + length)?;
+        Ok(self.request.session.clone())
     }
 
     fn session_hash(&mut self) -> wasmtime::Result<u64> {
-        let session = self.request()?.session.as_deref();
-        Ok(session.map_or(0, sidetrack_policy::request::hash_session))
+        let length = self.request()?.session.as_ref().map_or(0, String::len);
+        self.charge(cost::NUMBER + length)?;
+        Ok(self.request.session.as_deref().map_or(0, sidetrack_policy::request::hash_session))
     }
 
     fn is_upgrade(&mut self) -> wasmtime::Result<bool> {
+        self.charge(cost::HEADERS)?;
         Ok(self.request()?.head.is_upgrade())
     }
 
     fn attempt(&mut self) -> wasmtime::Result<u32> {
+        self.charge(cost::NUMBER)?;
         Ok(self.request()?.attempt)
     }
 }
 
 impl host::Host for HostState {
-    fn session_owner(&mut self, sid: String) -> Option<types::WorkerId> {
-        self.sessions.owner(&sid).map(|worker| worker.0)
+    fn session_owner(&mut self, sid: String) -> wasmtime::Result<Option<types::WorkerId>> {
+        self.charge(cost::TEXT + sid.len())?;
+        Ok(self.sessions.owner(&sid).map(|worker| worker.0))
     }
 
-    fn random_u64(&mut self) -> u64 {
+    fn random_u64(&mut self) -> wasmtime::Result<u64> {
+        self.charge(cost::NUMBER)?;
         // The generator of the native twins, so that one script drives both in tests.
-        sidetrack_policy::host::random_u64()
+        Ok(sidetrack_policy::host::random_u64())
     }
 
-    fn now(&mut self) -> u64 {
-        u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        self.charge(cost::NUMBER)?;
+        Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn log(&mut self, level: host::Level, text: String) {
-        let text = shorten(&text, LOG_LINE);
-        match self.log.admit(Instant::now()) {
-            Some(0) => {}
-            Some(dropped) => {
-                tracing::warn!(policy = %self.policy, dropped, "policy logs too much; lines were dropped");
-            }
-            None => {
-                if matches!(level, host::Level::Error) {
-                    self.last_error = Some(text);
-                }
-                return;
+    fn log(&mut self, level: host::Level, text: String) -> wasmtime::Result<()> {
+        self.charge(cost::LOG + text.len())?;
+        let text = escape(&shorten(&text, LOG_LINE));
+        let policy = &*self.policy;
+        let admitted = self.log.admit(Instant::now());
+        if let Some(dropped @ 1..) = admitted {
+            tracing::warn!(policy, dropped, "policy logs too much: lines were dropped");
+        }
+        if admitted.is_some() {
+            match level {
+                host::Level::Error => tracing::error!(policy, "{text}"),
+                host::Level::Warn => tracing::warn!(policy, "{text}"),
+                host::Level::Info => tracing::info!(policy, "{text}"),
+                host::Level::Debug => tracing::debug!(policy, "{text}"),
             }
         }
-        match level {
-            host::Level::Error => {
-                tracing::error!(policy = %self.policy, "{text}");
-                self.last_error = Some(text);
-            }
-            host::Level::Warn => tracing::warn!(policy = %self.policy, "{text}"),
-            host::Level::Info => tracing::info!(policy = %self.policy, "{text}"),
-            host::Level::Debug => tracing::debug!(policy = %self.policy, "{text}"),
+        if let host::Level::Error = level {
+            self.last_error = Some(text);
         }
+        Ok(())
     }
 
-    fn explain(&mut self, text: String) {
+    fn explain(&mut self, text: String) -> wasmtime::Result<()> {
+        self.charge(cost::TEXT + text.len())?;
         if self.keep_explanation {
-            self.explanation = Some(shorten(&text, EXPLANATION));
+            self.explanation = Some(escape(&shorten(&text, EXPLANATION)));
+        }
+        Ok(())
+    }
+}
+
+/// Makes control characters visible, so that a policy cannot forge lines or colours of the log.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            escaped.extend(character.escape_default());
+        } else {
+            escaped.push(character);
         }
     }
+    escaped
 }
 
 impl ResourceLimiter for HostState {
@@ -203,7 +259,8 @@ impl LogLimiter {
     fn admit(&mut self, now: Instant) -> Option<u64> {
         let earned = now.saturating_duration_since(self.refilled).as_nanos() / LOG_INTERVAL.as_nanos();
         if earned > 0 {
-            self.tokens = LOG_BURST.min(self.tokens.saturating_add(u32::try_from(earned).unwrap_or(LOG_BURST)));
+            self.tokens =
+                LOG_BURST.min(self.tokens.saturating_add(u32::try_from(earned).unwrap_or(LOG_BURST)));
             self.refilled = now;
         }
         if self.tokens == 0 {
@@ -218,6 +275,11 @@ impl LogLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(escape("a\nb\u{1b}[31m ü"), "a\\nb\\u{1b}[31m ü");
+    }
 
     #[test]
     fn a_burst_passes_then_the_rate_holds() {

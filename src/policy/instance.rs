@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::host::HostState;
 use super::version::Version;
-use super::{Event, Limits, Request, SessionOwner, shorten};
+use super::{Event, Limits, Request, SessionOwner, one_line, shorten};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// The most one result or one argument to the host may carry.
@@ -21,6 +21,8 @@ const HAND_OVER: usize = 64 << 10;
 const REFUSAL_TEXT: usize = 256;
 /// How many times a decision's time setting up may take.
 const SETUP_PATIENCE: u32 = 20;
+/// Fuel is about 8 to the nanosecond; the host's own time may be twice what the fuel is worth.
+const FUEL_PER_HOST_NANOSECOND: u64 = 4;
 
 /// What an instance is made with besides its version.
 pub(super) struct Surroundings {
@@ -62,6 +64,8 @@ pub(super) struct Instance {
 /// Why an instance could not be had.
 pub(super) enum StartError {
     Fault(Fault),
+    /// An exported function has another type than the contract's.
+    Types(String),
     /// `configure` returned this error.
     Refused(String),
 }
@@ -83,23 +87,19 @@ impl Instance {
         let setup = Budget { fuel, ticks: Engine::ticks(limits.backstop.saturating_mul(SETUP_PATIENCE)) };
         setup.apply(&mut store);
 
-        let fault = |store: &Store<HostState>, error| Fault::new("instantiation", &error, store.data());
         let instance = match version.pre.instantiate(&mut store) {
             Ok(instance) => instance,
-            Err(error) => return Err(fault(&store, error).into()),
+            Err(error) => return Err(Fault::new("instantiation", &error, store.data()).into()),
         };
-        let loaded = (|| {
+        let (routing, sessions, state, events) = (|| {
             let store = &mut store;
             let sessions = version.sessions.as_ref().map(|found| found.load(&mut *store, &instance));
             let state = version.state.as_ref().map(|found| found.load(&mut *store, &instance));
             let events = version.events.as_ref().map(|found| found.load(&mut *store, &instance));
             let routing = version.routing.load(&mut *store, &instance)?;
             Ok((routing, sessions.transpose()?, state.transpose()?, events.transpose()?))
-        })();
-        let (routing, sessions, state, events) = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => return Err(fault(&store, error).into()),
-        };
+        })()
+        .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
         match routing.sidetrack_policy_policy().call_configure(&mut store, &around.options) {
             Ok(Ok(())) => {}
             Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
@@ -249,6 +249,7 @@ impl Budget {
         let fuelled = store.set_fuel(self.fuel);
         debug_assert!(fuelled.is_ok(), "the engine counts fuel");
         store.set_epoch_deadline(self.ticks);
+        store.data_mut().host_budget = self.fuel / FUEL_PER_HOST_NANOSECOND;
     }
 }
 

@@ -32,7 +32,9 @@ pub enum LoadProblem {
     /// It failed before or in a call that only tries it out.
     #[error("a trial call failed: {0}")]
     Trial(Fault),
-    #[error("a trial call of `balance` with two workers gave a bad answer: expected one of them, `defer` or a refusal with status 400 to 599, found {0}")]
+    #[error(
+        "a trial call of `balance` with two workers gave a bad answer: expected one of them, `defer` or a refusal with status 400 to 599, found {0}"
+    )]
     Answer(String),
     #[error("`restore` refused what `save` had just returned: {0}")]
     State(String),
@@ -57,6 +59,7 @@ impl From<StartError> for LoadProblem {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Fault(fault) => Self::Trial(fault),
+            StartError::Types(text) => Self::Contract(ContractError::Types(text)),
             StartError::Refused(said) => Self::Options(said),
         }
     }

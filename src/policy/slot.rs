@@ -167,7 +167,8 @@ impl Slot {
         live.counts.faults.add(&fault.kind);
         let (policy, generation) = (&*live.version.name, live.generation);
         tracing::warn!(policy, generation, %fault, "policy fault: the native link answers");
-        if live.faults.note(Instant::now(), around.limits.faults, around.limits.fault_window) && self.in_service()
+        if live.faults.note(Instant::now(), around.limits.faults, around.limits.fault_window)
+            && self.in_service()
         {
             self.glance.in_service.store(false, Ordering::Relaxed);
             live.counts.quarantines += 1;
@@ -255,8 +256,10 @@ fn rebuild(
     let fuel = version.configure_fuel.saturating_mul(2).saturating_add(around.limits.decision_fuel);
     let mut instance = Instance::start(version, around, fuel).map_err(|error| match error {
         StartError::Fault(fault) => fault,
-        // It took these options before; whatever it says now, it is not fit to serve.
-        StartError::Refused(said) => Fault { call: "configure", kind: FaultKind::Trap(said) },
+        // It started from the same bytes with the same options before, so it is not fit to serve now.
+        StartError::Types(said) | StartError::Refused(said) => {
+            Fault { call: "configure", kind: FaultKind::Trap(said) }
+        }
     })?;
     instance.follow(roster)?;
     if let Some(state) = saved.take() {

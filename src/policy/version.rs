@@ -66,7 +66,7 @@ impl Version {
             }
         };
         let component = Component::new(engine.inner(), component)
-            .map_err(|error| ContractError::Damaged(one_line(&format!("{error:#}"))))?;
+            .map_err(|error| ContractError::Compile(one_line(&format!("{error:#}"))))?;
         let exports = exports(engine, &component)?;
 
         let mut linker = Linker::new(engine.inner());

@@ -101,7 +101,9 @@ fn decoded(text: &str) -> Cow<'_, str> {
 /// The one value all of them agree on.
 fn one_of<'a>(mut values: impl Iterator<Item = Cow<'a, str>>) -> Found {
     let Some(first) = values.next() else { return Found::Nothing };
-    if values.any(|other| other != first) || first.len() > LONGEST || first.contains(char::REPLACEMENT_CHARACTER)
+    if values.any(|other| other != first)
+        || first.len() > LONGEST
+        || first.contains(char::REPLACEMENT_CHARACTER)
     {
         return Found::Ambiguous;
     }

@@ -17,24 +17,63 @@ use crate::types::{HeadError, Refusal};
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    Listening { address: &'a str },
-    WorkerStarted { worker: &'a str, pid: u32 },
-    WorkerReady { worker: &'a str, pid: u32 },
-    WorkerLost { worker: &'a str, reason: &'a str },
-    WorkerUnresponsive { worker: &'a str, silent: Duration },
+    Listening {
+        address: &'a str,
+    },
+    WorkerStarted {
+        worker: &'a str,
+        pid: u32,
+    },
+    WorkerReady {
+        worker: &'a str,
+        pid: u32,
+    },
+    WorkerLost {
+        worker: &'a str,
+        reason: &'a str,
+    },
+    WorkerUnresponsive {
+        worker: &'a str,
+        silent: Duration,
+    },
     /// What a lost worker left behind.
-    Orphans { worker: &'a str, sockets: usize, sessions: usize },
+    Orphans {
+        worker: &'a str,
+        sockets: usize,
+        sessions: usize,
+    },
     /// One slot of several is given up.
-    SlotGivenUp { reason: &'a str },
+    SlotGivenUp {
+        reason: &'a str,
+    },
     /// A worker's `listen()` that cannot be shared.
-    UnsupportedListen { worker: &'a str, kind: &'a str },
+    UnsupportedListen {
+        worker: &'a str,
+        kind: &'a str,
+    },
     /// Descriptors or memory are used up.
-    Exhausted { error: &'a io::Error },
+    Exhausted {
+        error: &'a io::Error,
+    },
     /// A connection ended before its request was complete.
-    Headless { peer: Option<SocketAddr>, why: Headless },
-    Refused { peer: Option<SocketAddr>, refusal: &'a Refusal },
-    Rerouted { peer: Option<SocketAddr>, attempt: u32 },
-    HandedOff { peer: Option<SocketAddr>, worker: u32, session: bool, generation: u64 },
+    Headless {
+        peer: Option<SocketAddr>,
+        why: Headless,
+    },
+    Refused {
+        peer: Option<SocketAddr>,
+        refusal: &'a Refusal,
+    },
+    Rerouted {
+        peer: Option<SocketAddr>,
+        attempt: u32,
+    },
+    HandedOff {
+        peer: Option<SocketAddr>,
+        worker: u32,
+        session: bool,
+        generation: u64,
+    },
 }
 
 /// A TLS client on a plain port is worth one warning, not one for each connection.
@@ -60,14 +99,21 @@ impl Telemetry {
             }
             Event::WorkerUnresponsive { worker, silent } => {
                 counters.workers_unresponsive.one();
-                warn!(worker, ?silent, "worker acknowledges nothing; no new connections go to it until it does");
+                warn!(
+                    worker,
+                    ?silent,
+                    "worker acknowledges nothing; no new connections go to it until it does"
+                );
             }
             Event::Orphans { worker, sockets, sessions } => {
                 info!(worker, sockets, sessions, "sessions forgotten, connections routed again");
             }
             Event::SlotGivenUp { reason } => error!(reason, "slot given up"),
             Event::UnsupportedListen { worker, kind } => {
-                warn!(worker, kind, "the program asks for a socket that workers cannot share; it gets an error");
+                warn!(
+                    worker,
+                    kind, "the program asks for a socket that workers cannot share; it gets an error"
+                );
             }
             Event::Exhausted { error } => {
                 warn!(%error, "cannot accept for now; connections wait in the kernel (see `ulimit -n`)");
@@ -93,7 +139,10 @@ fn headless(telemetry: &Telemetry, peer: Option<SocketAddr>, why: Headless) {
         Headless::Silent => telemetry.counters.silent.one(),
         Headless::Gone => telemetry.counters.gone.one(),
         Headless::Invalid(HeadError::Tls) if !TLS_SEEN.swap(true, Ordering::Relaxed) => {
-            warn!(?peer, "a client speaks TLS to a plain listener; was the address given as https:// or wss://?");
+            warn!(
+                ?peer,
+                "a client speaks TLS to a plain listener; was the address given as https:// or wss://?"
+            );
         }
         _ => {}
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::Head;
 
 /// The request of one decision. A policy reads it lazily; it is lent to the call, never copied.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     pub head: Head,
     /// The client's address; absent for Unix sockets.

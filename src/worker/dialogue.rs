@@ -55,7 +55,11 @@ enum Effect {
     Refresh,
     Leaving(u64),
     Declined(Box<Routed>),
-    Relay { uid: Option<String>, requester: Option<String>, line: Vec<u8> },
+    Relay {
+        uid: Option<String>,
+        requester: Option<String>,
+        line: Vec<u8>,
+    },
     Wrapper(String),
 }
 
@@ -242,7 +246,9 @@ fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Questi
             errno
         }),
         Asked::Unsupported(errno) => {
-            fleet.telemetry.emit(Event::UnsupportedListen { worker: &worker.slot, kind: &query.address_type });
+            fleet
+                .telemetry
+                .emit(Event::UnsupportedListen { worker: &worker.slot, kind: &query.address_type });
             Err(errno as i32)
         }
     };

@@ -77,8 +77,13 @@ impl Fleet {
         opened: mpsc::Sender<ServerId>,
     ) -> Self {
         let roster = Roster { version: 0, workers: Arc::new([]) };
-        let members =
-            Members { workers: Vec::new(), roster, next_id: 0, adapters: Adapters::default(), opened: Vec::new() };
+        let members = Members {
+            workers: Vec::new(),
+            roster,
+            next_id: 0,
+            adapters: Adapters::default(),
+            opened: Vec::new(),
+        };
         Self {
             settings,
             sessions,
@@ -206,7 +211,11 @@ impl Fleet {
         let forgotten = self.sessions.forget(worker.id);
         self.telemetry.counters.sessions_forgotten.add(forgotten as u64);
         if !lost.is_empty() || forgotten > 0 {
-            self.telemetry.emit(Event::Orphans { worker: &worker.slot, sockets: lost.len(), sessions: forgotten });
+            self.telemetry.emit(Event::Orphans {
+                worker: &worker.slot,
+                sockets: lost.len(),
+                sessions: forgotten,
+            });
         }
         self.give_back(lost, Why::Died);
     }
@@ -222,7 +231,8 @@ impl Fleet {
                 draining: false,
                 labels: Vec::new(),
             };
-            let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
+            let ready =
+                members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
             let workers = ready.map(info).collect();
             members.roster = Roster { version: members.roster.version + 1, workers };
             members.roster.version

@@ -53,7 +53,8 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
         .process_group(0);
     if let Some(shim) = &program.shim {
         let users = std::env::var_os("NODE_OPTIONS");
-        command.env("NODE_OPTIONS", shim.node_options(users.as_deref().filter(|text| *text != OsStr::new(""))));
+        command
+            .env("NODE_OPTIONS", shim.node_options(users.as_deref().filter(|text| *text != OsStr::new(""))));
     }
     let child = command.spawn()?;
     Ok((child, ours))

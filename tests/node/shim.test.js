@@ -40,8 +40,8 @@ function program(code, name = `program-${++programs}.js`) {
 }
 
 /** Starts a worker of this process with the shim, and ends it with the test. */
-function start(t, file, { env = {}, args = [] } = {}) {
-  cluster.setupPrimary({ exec: path.resolve(WORKERS, file), args, execArgv: [], silent: true });
+function start(t, file, { env = {}, execArgv = [] } = {}) {
+  cluster.setupPrimary({ exec: path.resolve(WORKERS, file), execArgv, silent: true });
   const worker = cluster.fork({ PORT: 0, SIDETRACK_SLOT: 'w0', NODE_OPTIONS: `--require "${SHIM}"`, ...env });
   const messages = [];
   let output = '';
@@ -112,7 +112,7 @@ test('says hello first, and prints nothing', async (t) => {
 });
 
 test('does nothing in programs that are no workers', () => {
-  const run = (env, options = {}) => spawnSync(process.execPath, ['-p', 'Object.keys(require.cache).length + " " + require("module")._load.toString().includes("followSessions") + " " + process.env.NODE_OPTIONS'], {
+  const run = (env, options = {}) => spawnSync(process.execPath, ['-p', 'Object.keys(require.cache).length + " " + require("module")._load.toString().includes("engine.io") + " " + process.env.NODE_OPTIONS'], {
     env: { ...process.env, NODE_OPTIONS: `--require ${SHIM}`, ...env }, encoding: 'utf8', ...options,
   });
   for (const env of [{}, { SIDETRACK_SLOT: 'w0' }, { SIDETRACK_SLOT: 'w0', NODE_UNIQUE_ID: '1' }]) {
@@ -125,7 +125,7 @@ test('children and threads of a worker are left alone', async (t) => {
   const file = program(`
     const { fork } = require('child_process');
     const { Worker, isMainThread, parentPort } = require('worker_threads');
-    const look = () => ({ options: process.env.NODE_OPTIONS, slot: process.env.SIDETRACK_SLOT, patched: require('module')._load.toString().includes('followSessions') });
+    const look = () => ({ options: process.env.NODE_OPTIONS, slot: process.env.SIDETRACK_SLOT, patched: require('module')._load.toString().includes('engine.io') });
     if (!isMainThread) parentPort.postMessage(look());
     else if (process.argv[2] === 'child') process.send(look());
     else {
@@ -309,7 +309,7 @@ test('with a full channel the response waits for the announcement', async (t) =>
   const channel = child[Object.getOwnPropertySymbols(child).find((symbol) => symbol.description === 'kChannelHandle')];
   channel.readStop();
   let answered = false;
-  // Sent past the channel, which carries the connection only one way: from us.
+  // The connection still gets there: only what the worker says is not read.
   const shaken = handshake(url).then((answer) => {
     answered = true;
     return answer;
@@ -445,6 +445,12 @@ test('programs that start the server as their child are named', async (t) => {
     await eventually('loaded', () => worker.messages.includes('loaded'));
     assert.deepStrictEqual(worker.of('wrapper'), name ? [{ type: 'sidetrack:wrapper', name }] : [], file);
   }
+});
+
+test('node --watch is named', { skip: process.versions.node.startsWith('18.') && 'passes nothing on' }, async (t) => {
+  const worker = start(t, program('process.on("disconnect", () => process.exit())'), { execArgv: ['--watch'] });
+  assert.strictEqual((await worker.message('wrapper')).name, 'node --watch');
+  assert.deepStrictEqual(worker.of('hello'), []);
 });
 
 // --- g. message listeners ---------------------------------------------------------------------------

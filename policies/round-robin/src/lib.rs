@@ -58,10 +58,8 @@ impl Policy for RoundRobin {
 
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         let unreadable = || format!("{} bytes that are not a round-robin state", state.len());
-        let (turn, id) = state
-            .strip_prefix(STATE_TAG)
-            .and_then(<[u8]>::split_first_chunk)
-            .ok_or_else(unreadable)?;
+        let (turn, id) =
+            state.strip_prefix(STATE_TAG).and_then(<[u8]>::split_first_chunk).ok_or_else(unreadable)?;
         let id = match id {
             [] => None,
             id => Some(WorkerId::from_le_bytes(id.try_into().map_err(|_| unreadable())?)),

@@ -28,11 +28,12 @@ pub fn random_u64() -> u64 {
     backend::random_u64()
 }
 
-/// A random number below `bound`, each equally likely up to one part in 2⁶⁴ ⁄ `bound`. Zero when
+/// A random number below `bound`, each equally likely to within `bound` parts in 2⁶⁴. Zero when
 /// `bound` is.
 #[must_use]
 pub fn random_below(bound: usize) -> usize {
-    // The high half of the product (Lemire): no division, and the bias of a remainder is gone.
+    // The high half of the product: the good bits choose, and nothing is divided. Lemire's rejection
+    // step would remove the last of the bias, and nobody could measure the difference.
     let product = u128::from(random_u64()) * bound as u128;
     (product >> 64) as usize
 }

@@ -68,9 +68,9 @@ pub fn attempt() -> u32 {
 /// Part of the contract: the same on every machine and in every version.
 #[must_use]
 pub fn hash_session(sid: &str) -> u64 {
-    let fnv = sid
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let fnv = sid.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     mix(fnv).max(1)
 }
 

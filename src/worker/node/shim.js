@@ -9,9 +9,37 @@
 // `handshake`; everything else it learns from public events.
 'use strict';
 
-if (process.env.SIDETRACK_SLOT !== undefined && process.connected &&
-    require('worker_threads').isMainThread && require('cluster').isWorker) {
-  const path = require('path');
+const path = require('path');
+
+// In a worker's thread, or in its children, there is nothing to do.
+if (process.env.SIDETRACK_SLOT !== undefined && process.connected && require('worker_threads').isMainThread) {
+  leaveNoTraceInTheEnvironment();
+  if (require('cluster').isWorker) {
+    shim();
+  } else if (process.env.WATCH_REPORT_DEPENDENCIES) {
+    // `node --watch` keeps the channel and preloads nothing itself, but passes on what its child says.
+    process.send({ type: 'sidetrack:wrapper', name: 'node --watch' }, undefined, undefined, () => {});
+  }
+}
+
+// Children of the worker are no workers. SIDETRACK_SLOT stays: a program may want to know it.
+function leaveNoTraceInTheEnvironment() {
+  const isThisFile = (file) => {
+    try {
+      return require.resolve(path.resolve(file)) === __filename;
+    } catch {
+      return false;
+    }
+  };
+  const options = (process.env.NODE_OPTIONS ?? '')
+    .replace(/(?:^|\s+)(?:--require|-r)(?:=|\s+)("(?:[^"\\]|\\.)*"|\S+)/g, (option, file) =>
+      isThisFile(file[0] === '"' ? file.slice(1, -1).replace(/\\(.)/g, '$1') : file) ? '' : option)
+    .trim();
+  if (options) process.env.NODE_OPTIONS = options;
+  else delete process.env.NODE_OPTIONS;
+}
+
+function shim() {
   const Module = require('module');
   const net = require('net');
   const { worker } = require('cluster');
@@ -28,23 +56,6 @@ if (process.env.SIDETRACK_SLOT !== undefined && process.connected &&
   module.exports = { accepted, requests };
 
   tell({ type: 'sidetrack:hello', shim: 1, node: process.version, main: process.argv[1] });
-
-  // --- The environment ---------------------------------------------------------------------------
-
-  // Children of the worker are no workers. SIDETRACK_SLOT stays: a program may want to know it.
-  const isThisFile = (file) => {
-    try {
-      return require.resolve(path.resolve(file)) === __filename;
-    } catch {
-      return false;
-    }
-  };
-  const options = (process.env.NODE_OPTIONS ?? '')
-    .replace(/(?:^|\s+)(?:--require|-r)(?:=|\s+)("(?:[^"\\]|\\.)*"|\S+)/g, (option, file) =>
-      isThisFile(file[0] === '"' ? file.slice(1, -1).replace(/\\(.)/g, '$1') : file) ? '' : option)
-    .trim();
-  if (options) process.env.NODE_OPTIONS = options;
-  else delete process.env.NODE_OPTIONS;
 
   // `npm start` and its like run the server as a child of theirs and keep the channel to themselves.
   const program = path.basename(process.argv[1]).replace(/\.[cm]?js$/, '');
@@ -189,12 +200,17 @@ if (process.env.SIDETRACK_SLOT !== undefined && process.connected &&
       };
       const reporting = function () {
         const id = generateId.apply(this, arguments);
-        if (!awaitsId) { // engine.io before 4
-          born(id);
+        const later = id && typeof id.then === 'function';
+        // engine.io misses the frames of a WebSocket that come while its handshake waits: the
+        // program's own answer is returned, so that it waits no longer than without us. No later
+        // request has to find such a session. (engine.io before 4 waits for nothing.)
+        if (transport === 'websocket' || !awaitsId) {
+          if (later) id.then(born, () => {});
+          else born(id);
           return id;
         }
-        // The response cannot leave before the announcement has: `written` is called once it is in
-        // the channel, also when that was full.
+        // For polling, the response cannot leave before the announcement has: `written` is called
+        // once it is in the channel, also when that was full.
         return Promise.resolve(id).then((id) => born(id).then(() => id));
       };
       Object.defineProperty(this, 'generateId', { value: reporting, configurable: true, writable: true });

@@ -3,8 +3,7 @@
 
 use std::path::Path;
 
-const WRAPPERS: [&str; 9] =
-    ["npm", "npx", "yarn", "pnpm", "pnpx", "nodemon", "pm2", "tsx", "ts-node-dev"];
+const WRAPPERS: [&str; 9] = ["npm", "npx", "yarn", "pnpm", "pnpx", "nodemon", "pm2", "tsx", "ts-node-dev"];
 
 /// The tool's name, if the command is one.
 #[must_use]
@@ -55,6 +54,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let package = r#"{"scripts":{"start":"node --enable-source-maps dist/main.js"}}"#;
         std::fs::write(folder.path().join("package.json"), package).unwrap();
-        assert!(advice("npm", folder.path()).ends_with("sidetrack run -- node --enable-source-maps dist/main.js"));
+        assert!(
+            advice("npm", folder.path()).ends_with("sidetrack run -- node --enable-source-maps dist/main.js")
+        );
     }
 }
