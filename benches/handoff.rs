@@ -9,6 +9,8 @@
 //! is, as wall time would; the rate is printed for orientation only. Rounds alternate between the
 //! policies, so that a noisy moment meets all of them.
 
+#![allow(clippy::print_stdout, reason = "a benchmark speaks on stdout and stops when something is wrong")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
