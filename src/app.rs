@@ -120,6 +120,7 @@ impl App {
             config.worker.clone(),
             Arc::clone(&sessions),
             Arc::clone(&servers),
+            Arc::clone(&policy),
             Arc::clone(&telemetry),
             fatal,
             opened,
