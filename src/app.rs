@@ -78,7 +78,7 @@ impl App {
         let sessions = Arc::new(SessionTable::new(config.max_sessions));
         let owner = Arc::clone(&sessions);
         let policy = Chain::load(&config.policy, &config.policy_settings, owner)
-            .map_err(|error| Problems::one("policy", error.to_string()))?;
+            .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
         Ok(Self { config, policy: Arc::new(policy), sessions, telemetry: Arc::default() })
     }
 
