@@ -179,6 +179,10 @@ impl App {
         };
         let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
         report(&telemetry);
+        if let Some(path) = &config.ready_file {
+            // Nothing is ready any more. It may never have been written.
+            let _ = std::fs::remove_file(path);
+        }
         match ended {
             Ok(Outcome::Drained) if cut => Ok(Outcome::Cut),
             ended => ended,
