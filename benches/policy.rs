@@ -7,6 +7,12 @@
 //! Wall-clock time of one thread, the quickest of many batches of a few milliseconds: interruptions
 //! only ever add, so on a busy machine the minimum is the figure that repeats.
 
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark speaks on stdout and stops when something is wrong"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -78,7 +78,7 @@ impl App {
         let sessions = Arc::new(SessionTable::new(config.max_sessions));
         let owner = Arc::clone(&sessions);
         let policy = Chain::load(&config.policy, &config.policy_settings, owner)
-            .map_err(|error| Problems::one("policy", error.to_string()))?;
+            .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
         Ok(Self { config, policy: Arc::new(policy), sessions, telemetry: Arc::default() })
     }
 
@@ -120,6 +120,7 @@ impl App {
             config.worker.clone(),
             Arc::clone(&sessions),
             Arc::clone(&servers),
+            Arc::clone(&policy),
             Arc::clone(&telemetry),
             fatal,
             opened,
@@ -178,6 +179,10 @@ impl App {
         };
         let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
         report(&telemetry);
+        if let Some(path) = &config.ready_file {
+            // Nothing is ready any more. It may never have been written.
+            let _ = std::fs::remove_file(path);
+        }
         match ended {
             Ok(Outcome::Drained) if cut => Ok(Outcome::Cut),
             ended => ended,

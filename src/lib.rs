@@ -1,4 +1,60 @@
-//! sidetrack (map to be written)
+//! sidetrack puts a server on all cores and keeps every session with the worker process that owns
+//! it. It accepts a connection, **peeks** at the request head without consuming it, asks a
+//! **policy** which worker shall have it, and **hands the socket itself** to that worker. From then
+//! on no payload byte passes through here.
+//!
+//! # The map
+//!
+//! Data flows one way. Each stage consumes what the one before it made, so a descriptor has one
+//! owner at any time; [`pipeline`] is the only place that knows their order.
+//!
+//! ```text
+//!  client ──► listener ──► peek ──► route ──► handoff ──► worker process
+//!             Accepted    Peeked   Routed   (our copy is kept
+//!                                   ▲  ▲     until acknowledged)
+//!                          session ─┘  └─ policy
+//!                          (table)        (component, then its native twin)
+//! ```
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`cli`], [`config`] | words typed and written → a configuration that cannot be wrong |
+//! | [`app`] | builds everything, owns the tasks, ends the run |
+//! | [`pipeline`] | a connection's whole life on one page |
+//! | [`listener`] | bind, permit, accept; which socket feeds which server of the workers |
+//! | [`peek`] | the request head, bounded and timed, not consumed |
+//! | [`session`] | where a request carries its session id; session → worker |
+//! | [`policy`] | the WebAssembly host and the chain with its native last link |
+//! | [`route`] | table, policy and patience make a choice |
+//! | [`handoff`] | what is under way to a worker; our own answers |
+//! | [`worker`] | processes, channels, and the roster routing sees |
+//! | [`telemetry`] | events that log and count |
+//! | [`drain`] | the phases of a run |
+//! | [`sys`] | raw Linux |
+//! | [`types`] | shared nouns |
+//! | [`demo`] | a Socket.IO worker inside this binary |
+//!
+//! What comes back from the workers (who is ready, how loaded) reaches routing as a snapshot, the
+//! roster; nothing downstream calls upstream. The channel's wire lives in `sidetrack_worker::wire`,
+//! shared with Rust workers.
+//!
+//! # Trust
+//!
+//! Client bytes are hostile: bounded, timed, parsed by a real parser, never a cause to panic. A
+//! policy is bounded: whatever it does, its native twin answers. A worker may crash or lie, but it
+//! can claim sessions only for itself, and what it has not acknowledged goes elsewhere. Who may
+//! write the configuration or signal the process has authority.
+//!
+//! # Words
+//!
+//! A **worker** is an operating-system process, never a thread or a wasm instance. A **slot** is its
+//! place (`w0`, `w1`, …); a restarted worker is a new worker in the same slot. The **roster** is the
+//! workers that may be chosen now, with their loads. A **session** must stay with one worker; its id
+//! is the **sid**. A **head** is the request line and headers of the first unread request. A
+//! **decision** is a policy's answer: a worker, defer, or refuse. A **generation** numbers the policy
+//! version that made it. The **channel** is the Unix socket between sidetrack and one worker; the
+//! **shim** is the script preloaded into Node workers.
+
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -4,3 +4,6 @@
 //! program's, so it is not here.
 
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,10 @@ use tokio::signal::unix::{SignalKind, signal};
 const PING_TIMEOUT: Duration = Duration::from_secs(90);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long a session may wait before it connects to the namespace. Until then nothing but the
+/// layer knows of it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 20 });
+
 /// How long closing connections may take before the process ends without them.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -69,22 +73,16 @@ pub async fn serve() -> anyhow::Result<()> {
             }
         }
     };
-    serve_on(Listener::from_env()?, asked).await
+    serve_on(Listener::from_env()?.leave_when(asked)).await
 }
 
-async fn serve_on(
-    listener: Listener,
-    asked: impl Future<Output = ()> + Send + 'static,
-) -> anyhow::Result<()> {
+pub(super) async fn serve_on(listener: Listener) -> anyhow::Result<()> {
     let worker =
         Worker { pid: std::process::id(), slot: std::env::var(wire::SLOT).unwrap_or_else(|_| "w?".into()) };
     let (drain, idle) = (listener.drain(), listener.idle());
     let (app, io) = app(worker, listener.sessions());
     let stop = async move {
-        tokio::select! {
-            () = drain => {}
-            () = asked => {}
-        }
+        drain.await;
         // Told now, the clients open their sessions anew on another worker.
         tokio::spawn(async move { io.close().await });
     };
@@ -99,8 +97,11 @@ async fn serve_on(
 
 fn app(worker: Worker, sessions: Sessions) -> (Router, SocketIo) {
     let worker = Arc::new(worker);
-    let (socket_io, io) =
-        SocketIo::builder().ping_interval(PING_INTERVAL).ping_timeout(PING_TIMEOUT).build_layer();
+    let (socket_io, io) = SocketIo::builder()
+        .ping_interval(PING_INTERVAL)
+        .ping_timeout(PING_TIMEOUT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build_layer();
     let (announced, owner) = (sessions.clone(), Arc::clone(&worker));
     io.ns("/", move |socket: SocketRef| connected(socket, announced, owner));
 

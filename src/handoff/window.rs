@@ -111,7 +111,7 @@ impl<T> Window<T> {
     }
 
     /// The next item to send, if one waits and the window is open.
-    pub fn next(&mut self) -> Option<(T, Instant)> {
+    pub fn next_waiting(&mut self) -> Option<(T, Instant)> {
         if self.open() { self.waiting.pop_front() } else { None }
     }
 
@@ -178,10 +178,10 @@ mod tests {
         assert!(matches!(window.queue(1, start), Queued::Yes));
         assert!(matches!(window.queue(2, later), Queued::Yes));
         assert!(matches!(window.queue(3, later), Queued::Full(3)));
-        assert!(window.next().is_none(), "the window is closed");
+        assert!(window.next_waiting().is_none(), "the window is closed");
         assert_eq!(window.overdue(later, Duration::from_secs(2)), [1]);
         window.acknowledged().unwrap();
-        assert_eq!(window.next().map(|(item, _)| item), Some(2));
+        assert_eq!(window.next_waiting().map(|(item, _)| item), Some(2));
     }
 
     #[test]

@@ -55,27 +55,19 @@ async fn run(
 ) -> io::Result<()> {
     let mut exhausted = false;
     loop {
-        // Never closed, so this cannot fail.
+        let mut guard = ready.readable().await?;
+        // Never closed, so this cannot fail. Taken only when there is somebody to accept, so that
+        // an idle listener keeps no permit from a busy one.
         let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
-        let (socket, peer) = loop {
-            match listener.accept() {
-                Ok(client) => break client,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    let mut guard = ready.readable().await?;
-                    // Between the failed call and here a connection may have come: only a second
-                    // failure under the guard proves that there is none.
-                    match listener.accept() {
-                        Ok(client) => break client,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-                        Err(error) => stumble(&error, &mut exhausted, gate).await,
-                    }
-                }
-                Err(error) => stumble(&error, &mut exhausted, gate).await,
+        match listener.accept() {
+            Ok((socket, peer)) => {
+                exhausted = false;
+                gate.telemetry.counters.accepted.one();
+                admit(Accepted { socket, peer, server, permit });
             }
-        };
-        exhausted = false;
-        gate.telemetry.counters.accepted.one();
-        admit(Accepted { socket, peer, server, permit });
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
+            Err(error) => stumble(&error, &mut exhausted, gate).await,
+        }
     }
 }
 

@@ -69,7 +69,10 @@ impl Bound {
     /// As `accept(2)`; `WouldBlock` when there is none.
     pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
         match &self.socket {
-            Listening::Tcp(listener) => listener.accept().map(|(client, peer)| (client.into(), Some(peer))),
+            Listening::Tcp(listener) => listener.accept().map(|(client, peer)| {
+                // An IPv4 client of a dual-stack socket is an IPv4 client.
+                (client.into(), Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+            }),
             Listening::Unix(listener, _) => listener.accept().map(|(client, _)| (client.into(), None)),
         }
     }

@@ -13,7 +13,8 @@ use nix::sys::socket::{MsgFlags, recv, send};
 /// # Errors
 /// As `setsockopt(2)`.
 pub fn defer_accept(socket: &impl AsFd, wait: Duration) -> io::Result<()> {
-    const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+    /// Of a C `int`, here as everywhere on Linux.
+    const LENGTH: libc::socklen_t = 4;
     let seconds = libc::c_int::try_from(wait.as_secs().max(1)).unwrap_or(libc::c_int::MAX);
     // SAFETY: the pointer and the length describe `seconds`, which outlives the call, and the
     // descriptor is open while it is borrowed. No library wraps this option.

@@ -81,6 +81,7 @@ static TLS_SEEN: AtomicBool = AtomicBool::new(false);
 
 impl Telemetry {
     /// Logs and counts.
+    #[allow(clippy::needless_pass_by_value, reason = "an event is made to be emitted")]
     pub fn emit(&self, event: Event<'_>) {
         let counters = &self.counters;
         match event {

@@ -86,6 +86,13 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 if let Some(departure) = check(fleet, worker, started, now) {
                     return departure;
                 }
+                // Too many descriptors in flight is no state of this socket: nothing would tell
+                // that they have become fewer.
+                if worker.wants_room()
+                    && let Err(error) = worker.flush(now)
+                {
+                    return Ended::Broken(error).into();
+                }
                 if probing.is_none() && wants_probe(worker, now.saturating_duration_since(started)) {
                     probing = probe(worker, now);
                 }

@@ -13,6 +13,7 @@ use super::node::{self, Asked};
 use super::supervisor::Fatal;
 use super::worker::{Parcel, Pending, Profile, Standing, Worker};
 use crate::handoff::Routed;
+use crate::policy;
 use crate::session::Opened;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
@@ -133,6 +134,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 Opened::New => {
                     counters.sessions_opened.one();
                     worker.load.session_opened();
+                    fleet.policy.notice(policy::Event::SessionOpened { sid: &sid, worker: worker.id });
                 }
                 Opened::Known => {}
                 Opened::Taken | Opened::Full => counters.sessions_refused.one(),
@@ -141,6 +143,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 if fleet.sessions.close(&sid, worker.id) {
                     counters.sessions_closed.one();
                     worker.load.session_closed();
+                    fleet.policy.notice(policy::Event::SessionClosed { sid: &sid, worker: worker.id });
                 }
             }
             Ok(FromWorker::SocketsClosed { count }) => {

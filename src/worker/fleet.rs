@@ -13,6 +13,7 @@ use super::worker::{Offer, Standing, Worker};
 use super::{Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
+use crate::policy::Chain;
 use crate::session::SessionTable;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Roster, ServerId, WorkerId, WorkerInfo};
@@ -23,6 +24,8 @@ pub struct Fleet {
     pub(super) settings: Settings,
     pub(super) sessions: Arc<SessionTable>,
     pub(super) servers: Arc<Servers>,
+    /// Told of sessions and failures, in case it wants to know.
+    pub(super) policy: Arc<Chain>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) fatal: mpsc::Sender<Fatal>,
     members: Mutex<Members>,
@@ -72,6 +75,7 @@ impl Fleet {
         settings: Settings,
         sessions: Arc<SessionTable>,
         servers: Arc<Servers>,
+        policy: Arc<Chain>,
         telemetry: Arc<Telemetry>,
         fatal: mpsc::Sender<Fatal>,
         opened: mpsc::Sender<ServerId>,
@@ -88,6 +92,7 @@ impl Fleet {
             settings,
             sessions,
             servers,
+            policy,
             telemetry,
             fatal,
             members: Mutex::new(members),

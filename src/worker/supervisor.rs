@@ -16,6 +16,7 @@ use super::process::{self, Program};
 use super::worker::Worker;
 use crate::drain::{Phase, Phases};
 use crate::listener::BindError;
+use crate::policy;
 use crate::telemetry::Event;
 
 /// How long a worker that has closed its channel, or was told to end, may take to be gone.
@@ -87,6 +88,9 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     };
     let ready_since = worker.lock().profile.ready_since;
     fleet.remove(&worker);
+    if phases.now() < Phase::Draining {
+        fleet.policy.notice(policy::Event::WorkerFailed { worker: id });
+    }
     Ok(End { ready_for: ready_since.map(|since| since.elapsed()), reason })
 }
 

@@ -225,7 +225,7 @@ impl Worker {
         let mut state = self.lock();
         state.channel.flush(&self.socket)?;
         while state.channel.idle() {
-            let Some((parcel, since)) = state.window.next() else { break };
+            let Some((parcel, since)) = state.window.next_waiting() else { break };
             if let Err(parcel) = state.dispatch(&self.socket, parcel, now) {
                 state.window.put_back(parcel, since);
                 break;

@@ -78,6 +78,11 @@ function start(t, file, { env = {}, execArgv = [] } = {}) {
   };
 }
 
+/** Runs one of the clients: what it counted. */
+const client = (name, ...args) => new Promise((resolve) => {
+  execFile(process.execPath, [path.join(__dirname, 'clients', name), ...args], (_, stdout) => resolve(JSON.parse(stdout)));
+});
+
 let bundle;
 function bundled() {
   bundle ??= path.join(TEMP, 'bundled.js');
@@ -231,6 +236,15 @@ for (const [name, code, expected] of [
       const answer = await exchange(url, { method: 'POST', path: sessionPath(sid), headers: text, body: '40' });
       assert.strictEqual(answer.status, 200);
     }
+  });
+}
+
+for (const ids of ['', 'io.engine.generateId = async () => "a" + Math.random()']) {
+  test(`no first frame is missed ${ids && 'with an asynchronous generateId'}`, async (t) => {
+    const worker = start(t, program(SERVER.replace('Server(server)', 'Server(server, { cors: { origin: "*" } })') + ids));
+    const result = await client('ws-first-frame.js', (await worker.url()).href, '--n', '100', '--wait', '3000');
+    assert.ok(result.ok, JSON.stringify(result));
+    await eventually('opened', () => worker.sids('opened').length === 100);
   });
 }
 
@@ -501,24 +515,22 @@ test('a probe that nobody takes is closed; one that is taken is served', async (
 // --- and nothing else -------------------------------------------------------------------------------
 
 test('the clients find no difference', async (t) => {
-  const run = (client, ...args) => new Promise((resolve) => {
-    execFile(process.execPath, [path.join(__dirname, 'clients', client), ...args], (_, stdout) => resolve(JSON.parse(stdout)));
-  });
   for (const kind of ['listen.js', 'message.js']) {
     const worker = start(t, kind);
     const url = (await worker.url()).href;
-    for (const [client, ...args] of [
+    for (const [name, ...args] of [
       ['sessions.js', '--n', '10', '--transport', 'polling', '--big'],
       ['sessions.js', '--n', '10', '--transport', 'upgrade'],
       ['followup.js', '--n', '50'],
+      ['ws-first-frame.js', '--n', '40'],
       ['uploads.js', '--n', '2'],
       ['keepalive-mixed.js'],
     ]) {
-      const result = await run(client, url, ...args);
-      assert.ok(result.ok, `${kind} ${client}: ${JSON.stringify(result)}`);
+      const result = await client(name, url, ...args);
+      assert.ok(result.ok, `${kind} ${name}: ${JSON.stringify(result)}`);
     }
     const opened = worker.sids('opened').length;
-    assert.strictEqual(opened, 10 + 10 + 50 + 2 + 4);
+    assert.strictEqual(opened, 10 + 10 + 50 + 40 + 2 + 4);
     await eventually('ends', () => worker.sids('closed').length >= 10 + 10 + 50);
   }
 });

@@ -193,7 +193,7 @@ fn policies_that_fail_before_they_serve() {
     let with = |options: &str| {
         let settings = Settings { options: options.into(), ..Settings::default() };
         let said = load(&PolicySource::File(guest("policy_hostile")), &settings);
-        said.split_once("`: ").map_or(said.clone(), |(_, said)| said.to_owned())
+        said.split_once("`: ").map_or_else(|| said.clone(), |(_, said)| said.to_owned())
     };
     assert_eq!(with("5"), "`configure` refused the options: I know no option 5");
     assert_eq!(with(r#""loop""#), "a trial call failed: configure used up its budget");

@@ -41,19 +41,27 @@ fn faults_are_answered_natively_and_the_next_call_works() {
 
 #[test]
 fn runaway_calls_end_within_the_budget() {
+    const CALLS: u32 = 20;
+    // What is promised holds for an optimised build.
+    let budget = Duration::from_millis(if cfg!(debug_assertions) { 60 } else { 5 });
     let hostile = Hostile::patient();
     for path in ["/loop", "/ask", "/random", "/grow", "/recurse"] {
-        // The quickest of several: a busy machine adds waiting, which is not the policy's doing.
-        let quickest = (0..5)
-            .map(|_| {
-                let begin = Instant::now();
-                hostile.ask(path);
-                begin.elapsed()
-            })
-            .min();
-        // 5 ms optimised; these dependencies are compiled at level 1.
-        assert!(quickest < Some(Duration::from_millis(40)), "{path} took {quickest:?}");
+        let begin = cpu_time();
+        for _ in 0..CALLS {
+            hostile.ask(path);
+        }
+        let mean = (cpu_time() - begin) / CALLS;
+        println!("{path}: {mean:?}");
+        assert!(mean < budget, "{path} took {mean:?} of CPU");
     }
+}
+
+/// CPU time of this thread, to a few milliseconds. The clock on the wall would blame the policy for a
+/// busy machine.
+fn cpu_time() -> Duration {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux keeps statistics");
+    let nanoseconds = schedstat.split(' ').next().and_then(|text| text.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("the first field is a number"))
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //!
 //! Guests are built here, so that building sidetrack itself needs no wasm target.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
+
 mod artefacts;
 mod broken;
 mod hostile;

@@ -38,19 +38,24 @@ impl Policy for LeastConnection {
     }
 
     fn balance(&mut self, loads: &[u32]) -> Decision {
-        let (before, after) = self.eligible.split_at(self.start.min(self.eligible.len()));
         let load = |worker: &Eligible| loads.get(worker.place).copied().unwrap_or(u32::MAX);
-        // `min_by_key` keeps the first of equals, and the search begins at `start`.
-        let Some((least, _)) = (self.start..)
+        // Two plain passes are quicker than one that compares and remembers places. Mostly nobody is
+        // draining, and then the loads need no looking up.
+        let least = if self.eligible.len() == loads.len() {
+            loads.iter().copied().min()
+        } else {
+            self.eligible.iter().map(load).min()
+        };
+        let (before, after) = self.eligible.split_at(self.start.min(self.eligible.len()));
+        let Some((place, worker)) = (self.start..)
             .zip(after)
             .chain((0..).zip(before))
-            .map(|(at, worker)| (at, load(worker)))
-            .min_by_key(|&(_, load)| load)
+            .find(|(_, worker)| Some(load(worker)) == least)
         else {
             return Decision::Defer;
         };
-        self.start = (least + 1) % self.eligible.len();
-        Decision::Worker(self.eligible[least].id)
+        self.start = (place + 1) % self.eligible.len();
+        Decision::Worker(worker.id)
     }
 }
 

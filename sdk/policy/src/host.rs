@@ -31,6 +31,7 @@ pub fn random_u64() -> u64 {
 /// A random number below `bound`, each equally likely to within `bound` parts in 2⁶⁴. Zero when
 /// `bound` is.
 #[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "the high half is below `bound`, which fits")]
 pub fn random_below(bound: usize) -> usize {
     // The high half of the product: the good bits choose, and nothing is divided. Lemire's rejection
     // step would remove the last of the bias, and nobody could measure the difference.

@@ -25,10 +25,18 @@ pub(crate) struct Channel {
     outbox: Mutex<Outbox>,
     /// How many bytes have left, as far as somebody waits for it; [`HUNG_UP`] when no more will.
     departed: watch::Sender<u64>,
+    life: watch::Sender<Life>,
+}
+
+/// How far this worker has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Life {
+    /// No more connections will come.
+    pub(crate) ended: bool,
     /// Connections handed over and not yet dropped.
-    open_streams: watch::Sender<usize>,
-    /// True once no more connections will come.
-    ended: watch::Sender<bool>,
+    pub(crate) open: usize,
+    /// Connections of which nothing has been read yet. Each has a request waiting in it.
+    pub(crate) unread: usize,
 }
 
 #[derive(Debug, Default)]
@@ -70,8 +78,7 @@ impl Channel {
             runtime: Handle::current(),
             outbox: Mutex::default(),
             departed: watch::Sender::new(0),
-            open_streams: watch::Sender::new(0),
-            ended: watch::Sender::new(false),
+            life: watch::Sender::default(),
         }))
     }
 
@@ -133,36 +140,31 @@ impl Channel {
         }
     }
 
-    pub(crate) fn stream_opened(&self) {
-        self.open_streams.send_modify(|open| *open += 1);
-    }
-
-    /// Reports come together: all streams dropped before the task below runs are one line.
-    pub(crate) fn stream_closed(self: &Arc<Self>) {
-        {
-            let mut outbox = self.outbox();
-            outbox.closed_streams += 1;
-            self.flush_soon(&mut outbox);
-        }
-        self.open_streams.send_modify(|open| *open = open.saturating_sub(1));
-    }
-
-    /// Resolves once no handed-over connection is open.
-    pub(crate) async fn idle(&self) {
-        // An error means that the sender is gone, and `self` owns it.
-        self.open_streams.subscribe().wait_for(|&open| open == 0).await.ok();
+    /// Reports come together: all connections closed before the task below runs are one line.
+    pub(crate) fn report_closed(self: &Arc<Self>) {
+        let mut outbox = self.outbox();
+        outbox.closed_streams += 1;
+        self.flush_soon(&mut outbox);
     }
 
     pub(crate) fn end(&self) {
-        self.ended.send_replace(true);
+        self.live(|life| life.ended = true);
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        *self.ended.borrow()
+        self.life.borrow().ended
     }
 
-    pub(crate) fn watch_end(&self) -> watch::Receiver<bool> {
-        self.ended.subscribe()
+    pub(crate) fn live(&self, change: impl FnOnce(&mut Life)) {
+        self.life.send_modify(change);
+    }
+
+    /// Resolves once this is true. Does not keep the channel open: its end is an end too.
+    pub(crate) fn until(&self, reached: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
+        let mut life = self.life.subscribe();
+        async move {
+            life.wait_for(reached).await.ok();
+        }
     }
 
     /// Nobody listens any more: what waits is dropped, who waits is told.

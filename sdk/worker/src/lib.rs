@@ -60,6 +60,11 @@ mod sessions;
 mod stream;
 pub mod wire;
 
+/// The README's example compiles.
+#[cfg(all(doctest, feature = "axum", feature = "engineio"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "engineio")]
 pub use engineio::{EngineIoLayer, EngineIoService, LookedAt};
 pub use listener::{ChannelError, Listener};

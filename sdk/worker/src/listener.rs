@@ -1,9 +1,11 @@
 //! Taking connections from the channel, acknowledging each before it can be read.
 
 use std::env;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,14 +16,13 @@ use nix::sys::socket::{
 
 use crate::channel::{Channel, Said};
 use crate::sessions::Sessions;
-use crate::stream::{Adopted, Open, Peer, Socket, Stream};
+use crate::stream::{Adopted, Counted, Open, Peer, Socket, Stream};
 use crate::wire::{self, Decoder, ToWorker, encode};
 
 /// Yields the connections sidetrack hands to this worker, as a `TcpListener` yields its own.
 ///
 /// Dropping it tells sidetrack that this worker leaves: connections that are already on their way
 /// are given back unread and go to another worker, and the streams that are open stay so.
-#[derive(Debug)]
 pub struct Listener {
     channel: Arc<Channel>,
     sessions: Sessions,
@@ -29,6 +30,8 @@ pub struct Listener {
     /// Acknowledged, but the acknowledgement may not have left yet.
     arrived: Option<Arrival>,
     ready: bool,
+    leave: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    leaving: bool,
 }
 
 #[derive(Debug)]
@@ -36,14 +39,6 @@ struct Arrival {
     stream: Stream,
     peer: Peer,
     acknowledgement: Said,
-}
-
-/// Whether sidetrack is told when it closes.
-#[derive(Debug, Clone, Copy)]
-enum Counted {
-    Yes,
-    /// Sidetrack counts connections, and its own probes are none.
-    No,
 }
 
 /// Why there is no channel to sidetrack.
@@ -60,13 +55,21 @@ pub enum ChannelError {
         "{}={value} is not a descriptor number: it is set by sidetrack, and nothing between sidetrack and this program may change it",
         wire::CHANNEL_FD
     )]
-    NotANumber { value: String },
+    NotANumber {
+        /// What it holds.
+        value: String,
+    },
     /// The descriptor is closed, or something else.
     #[error(
         "descriptor {number}, named by {}, is {found}, not the channel to sidetrack: a wrapper between sidetrack and this program may have closed it, so let the wrapper `exec` the program with its descriptors open",
         wire::CHANNEL_FD
     )]
-    NotAChannel { number: RawFd, found: String },
+    NotAChannel {
+        /// Its number.
+        number: RawFd,
+        /// What it is.
+        found: String,
+    },
     /// There is a listener already, or was one.
     #[error("the channel to sidetrack is already in use: one process has one listener")]
     Taken,
@@ -124,6 +127,8 @@ impl Listener {
             inbox: Decoder::new(LONGEST_LINE),
             arrived: None,
             ready: false,
+            leave: None,
+            leaving: false,
         })
     }
 
@@ -162,11 +167,13 @@ impl Listener {
             if self.channel.has_ended() {
                 return Ok(None);
             }
-            match next(&mut self.inbox, &self.channel).await {
+            match self.next().await {
                 Ok(Some(ToWorker::Connection)) => self.arrived = self.take_connection(Counted::Yes),
                 Ok(Some(ToWorker::Probe)) => self.arrived = self.take_connection(Counted::No),
                 Ok(Some(ToWorker::Disconnect)) => self.channel.end(),
-                Ok(Some(ToWorker::Other)) => {}
+                // All that sidetrack had sent before it knew that we leave has been taken.
+                Ok(Some(ToWorker::Acknowledged)) if self.leaving => self.channel.end(),
+                Ok(Some(ToWorker::Acknowledged | ToWorker::Other)) => {}
                 Ok(None) => {
                     self.channel.hang_up();
                     self.channel.end();
@@ -186,21 +193,46 @@ impl Listener {
         self.sessions.clone()
     }
 
-    /// Resolves when no more connections will come: the signal for a graceful shutdown. Somebody
-    /// has to be in [`accept`](Self::accept) meanwhile, as `axum::serve` is.
+    /// Leaves when `signal` resolves, such as on SIGTERM: tells sidetrack to send no more, takes
+    /// what was on its way, and then ends as if sidetrack had asked. So [`drain`](Self::drain) is
+    /// the one signal a server needs.
+    ///
+    /// The signal is looked at in [`accept`](Self::accept).
+    #[must_use]
+    pub fn leave_when(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.leave = Some(Box::pin(signal));
+        self
+    }
+
+    /// Resolves when no more connections will come and all that came have begun to be read: the
+    /// signal for a graceful shutdown. (A server that is shut down closes connections from which it
+    /// has read nothing. Here each of them has a request waiting.)
+    ///
+    /// Somebody has to be in [`accept`](Self::accept) meanwhile, as `axum::serve` is.
     pub fn drain(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut ended = self.channel.watch_end();
-        async move {
-            // An error means that the listener and all its streams are gone: that is an end too.
-            ended.wait_for(|&ended| ended).await.ok();
-        }
+        self.channel.until(|life| life.ended && life.unread == 0)
     }
 
     /// Resolves when no stream is open. To be awaited after the server has stopped: what was
     /// upgraded to a WebSocket outlives it.
     pub fn idle(&self) -> impl Future<Output = ()> + Send + use<> {
-        let channel = Arc::clone(&self.channel);
-        async move { channel.idle().await }
+        self.channel.until(|life| life.open == 0)
+    }
+
+    /// The next message, with an eye on the signal to leave.
+    async fn next(&mut self) -> io::Result<Option<ToWorker>> {
+        let mut next = pin!(next(&mut self.inbox, &self.channel));
+        std::future::poll_fn(|cx| {
+            if let Some(leave) = &mut self.leave
+                && leave.as_mut().poll(cx).is_ready()
+            {
+                self.leave = None;
+                self.leaving = true;
+                self.channel.say(encode::LEAVING);
+            }
+            next.as_mut().poll(cx)
+        })
+        .await
     }
 
     fn take_connection(&mut self, counted: Counted) -> Option<Arrival> {
@@ -209,10 +241,7 @@ impl Listener {
             return None;
         };
         let acknowledgement = self.channel.say(encode::HANDLE_ACK);
-        let open = match counted {
-            Counted::Yes => Some(Open::new(&self.channel)),
-            Counted::No => None,
-        };
+        let open = Open::new(&self.channel, counted);
         match adopted {
             Adopted::Socket(socket, peer) => {
                 Some(Arrival { stream: Stream::new(socket, open), peer, acknowledgement })
@@ -223,6 +252,12 @@ impl Listener {
     }
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if self.channel.has_hung_up() {
@@ -230,7 +265,9 @@ impl Drop for Listener {
         }
         if !self.channel.has_ended() {
             self.channel.end();
-            self.channel.say(encode::LEAVING);
+            if !self.leaving {
+                self.channel.say(encode::LEAVING);
+            }
         }
         let inbox = std::mem::replace(&mut self.inbox, Decoder::new(0));
         self.channel.runtime().spawn(refuse(inbox, Arc::clone(&self.channel)));
@@ -488,12 +525,46 @@ mod tests {
         fake.send(&encode::disconnect(1), None);
         let (stream, _) = accept(&mut listener).await;
         assert!(timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().is_none());
-        timeout(PATIENCE, listener.drain()).await.unwrap();
         let sessions = listener.sessions();
         drop(listener);
         sessions.opened("late").await;
         assert_eq!(fake.waiting(), [READY, ACK, r#"{"sid":"late","type":"sidetrack:opened"}"#]);
         drop(stream);
+        assert_eq!(fake.lines(1).await, [closed(1)]);
+    }
+
+    #[tokio::test]
+    async fn a_drain_waits_until_every_connection_has_begun_to_be_read() {
+        let (fake, mut listener) = Fake::with_listener();
+        let mut drain = std::pin::pin!(listener.drain());
+        let (mut first, _) = connect(&fake);
+        connect(&fake);
+        fake.send(&encode::disconnect(1), None);
+        let (mut read, _) = accept(&mut listener).await;
+        let (dropped, _) = accept(&mut listener).await;
+        assert!(listener.accept().await.unwrap().is_none());
+        drop(dropped);
+        assert!(timeout(std::time::Duration::from_millis(20), &mut drain).await.is_err());
+        first.write_all(b"request").unwrap();
+        read.read_u8().await.unwrap();
+        timeout(PATIENCE, drain).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_leaves_takes_what_was_on_its_way() {
+        let (mut fake, listener) = Fake::with_listener();
+        let (leave, left) = tokio::sync::oneshot::channel::<()>();
+        let mut listener = listener.leave_when(async { left.await.unwrap_or_default() });
+        let waiting = timeout(std::time::Duration::from_millis(5), listener.accept()).await;
+        assert!(waiting.is_err());
+        leave.send(()).unwrap();
+        let (_client, addr) = connect(&fake);
+        assert_eq!(accept(&mut listener).await.1, Peer::Tcp(addr));
+        assert_eq!(fake.waiting(), [READY, LEAVING, ACK]);
+        fake.send(&encode::acknowledged(0, 5), None);
+        assert!(timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().is_none());
+        drop(listener);
+        // Not said again; what comes next is about the stream dropped above.
         assert_eq!(fake.lines(1).await, [closed(1)]);
     }
 

@@ -22,8 +22,9 @@ use crate::channel::Channel;
 pub struct Stream {
     // Before `open`: the socket is closed when that is reported.
     socket: Socket,
+    unread: Option<Unread>,
     #[expect(dead_code, reason = "held for its drop")]
-    open: Option<Open>,
+    open: Open,
 }
 
 #[derive(Debug)]
@@ -69,8 +70,8 @@ pub(crate) enum Adopted {
 }
 
 impl Stream {
-    pub(crate) fn new(socket: Socket, open: Option<Open>) -> Self {
-        Self { socket, open }
+    pub(crate) fn new(socket: Socket, open: Open) -> Self {
+        Self { socket, unread: Some(Unread::new(&open.channel)), open }
     }
 }
 
@@ -121,10 +122,14 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.socket {
+        let read = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_read(cx, buffer),
             Socket::Unix(socket) => Pin::new(socket).poll_read(cx, buffer),
+        };
+        if read.is_ready() {
+            self.unread = None;
         }
+        read
     }
 }
 
@@ -166,19 +171,50 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Counts one handed-over connection from its acknowledgement to its end.
+/// Whether sidetrack is told when a connection closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Yes,
+    /// Sidetrack counts connections, and its own probes are none.
+    No,
+}
+
+/// A connection from its acknowledgement to its end.
 #[derive(Debug)]
-pub(crate) struct Open(Arc<Channel>);
+pub(crate) struct Open {
+    channel: Arc<Channel>,
+    counted: Counted,
+}
 
 impl Open {
-    pub(crate) fn new(channel: &Arc<Channel>) -> Self {
-        channel.stream_opened();
-        Self(Arc::clone(channel))
+    pub(crate) fn new(channel: &Arc<Channel>, counted: Counted) -> Self {
+        channel.live(|life| life.open += 1);
+        Self { channel: Arc::clone(channel), counted }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.stream_closed();
+        if self.counted == Counted::Yes {
+            self.channel.report_closed();
+        }
+        self.channel.live(|life| life.open = life.open.saturating_sub(1));
+    }
+}
+
+/// A connection until the first read from it.
+#[derive(Debug)]
+struct Unread(Arc<Channel>);
+
+impl Unread {
+    fn new(channel: &Arc<Channel>) -> Self {
+        channel.live(|life| life.unread += 1);
+        Self(Arc::clone(channel))
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        self.0.live(|life| life.unread = life.unread.saturating_sub(1));
     }
 }

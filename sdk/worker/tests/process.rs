@@ -2,6 +2,8 @@
 //!
 //! Each test starts this binary again, as sidetrack starts a worker, to run one ignored test in it.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
+
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;

@@ -74,7 +74,7 @@ class Wagon {
     meet(who);
     const label = this.kind === "upgrade" && who.transport === "websocket" ? "upgraded" : NAMES[this.kind];
     $(".kind", this.element).textContent = label;
-    $(".answers", this.element).textContent = `${this.answers} ${this.answers === 1 ? "answer" : "answers"}`;
+    $(".answers", this.element).textContent = `${this.answers.toLocaleString("en")} ${this.answers === 1 ? "answer" : "answers"}`;
     const mark = $(".moved", this.element);
     mark.textContent = `moved: ${this.moved}`;
     mark.classList.toggle("bad", this.moved > 0);
@@ -86,7 +86,7 @@ class Wagon {
   arrive(who) {
     const lane = meet(who);
     const sid = this.session.sid ?? "";
-    $(".sid", this.element).textContent = `sid ${sid.slice(0, 8)}…`;
+    $(".sid", this.element).textContent = `${sid.slice(0, 6)}…`;
     this.element.title = `session ${sid}`;
     $(".track", lane.element).append(this.element);
     lay();
@@ -102,7 +102,8 @@ class Wagon {
     if (error.reason === "unknown" && this.pid !== null && !asleep) disowned.push({ pid: this.pid, at: Date.now() });
     this.element.classList.add("lost");
     figures();
-    if (this.slot) news(`A ${NAMES[this.kind]} session of ${this.slot} ended (${error.message}). Opening it anew.`);
+    if (this.slot) news(`A ${NAMES[this.kind]} session lost its worker, ${this.slot} (pid ${this.pid}), and begins anew.`);
+    else news(`Nobody answers at ${location.host}; trying again.`);
     await sleep(error.reason === "unknown" ? 600 : 1200);
     if (!wagons.delete(this)) return;
     this.element.remove();
@@ -173,7 +174,9 @@ function figures() {
   $("#answers").textContent = answers.toLocaleString("en");
   // A session whose owner has died is rightly unknown to all others; of the dead nothing is heard.
   const wrong = moved + disowned.filter(({ pid, at }) => heard.get(pid) > at + 1000).length;
-  if ($("#astray dd").textContent !== String(wrong)) $("#astray dd").textContent = wrong;
+  const shown = $("#astray [role=status]");
+  // Written only when it changes: a screen reader reads it out.
+  if (shown.textContent !== String(wrong)) shown.textContent = wrong;
   $("#astray").classList.toggle("bad", wrong > 0);
   for (const lane of lanes.values()) {
     const count = [...wagons].filter((wagon) => wagon.slot === lane.slot && wagon.pid === lane.pid).length;
@@ -193,7 +196,7 @@ function address({ slot, client }) {
   if (!client) return;
   const strong = document.createElement("b");
   strong.textContent = client;
-  $("#address").replaceChildren(`Just now ${slot} saw you as `, strong, ". That is your own address, without any header that would have to be believed.");
+  $("#address").replaceChildren(`Just now ${slot} saw you as `, strong, ". That is your own address, not a header that would have to be believed.");
 }
 
 function news(text) {

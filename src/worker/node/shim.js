@@ -77,13 +77,13 @@ function shim() {
 
   function onClose() {
     live--;
-    if (closed++ === 0) setTimeout(reportClosed, 5).unref();
+    if (closed++ === 0) setTimeout(reportClosed, 10).unref();
     leaveWhenIdle();
   }
 
   function follow(socket) {
     live++;
-    socket.once('close', onClose);
+    socket.on('close', onClose);
   }
 
   // Sockets sent as messages (@socket.io/sticky and the like). First in line, so that a listener

@@ -51,6 +51,21 @@ const headText = (url, { method = 'GET', path = '/', headers = {} }) =>
   Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('') + '\r\n';
 exports.headText = headText;
 
+/** A chunked body from `at` on: `{ body, used }`, or nothing while it is incomplete. */
+function dechunk(buffer, at) {
+  const pieces = [];
+  for (;;) {
+    const end = buffer.indexOf('\r\n', at);
+    if (end < 0) return {};
+    const size = parseInt(buffer.toString('latin1', at, end), 16);
+    const next = end + 2 + size + 2;
+    if (buffer.length < next) return {};
+    if (size === 0) return { body: Buffer.concat(pieces), used: next };
+    pieces.push(buffer.subarray(end + 2, end + 2 + size));
+    at = next;
+  }
+}
+
 /** Takes one response off the front of `buffer`: null while it is incomplete. */
 const parseResponse = (buffer, ended) => {
   let start = 0;
@@ -67,13 +82,18 @@ const parseResponse = (buffer, ended) => {
       headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
     }
     const bodyless = status === 101 || status === 204 || status === 304;
-    const length = bodyless ? 0 : headers['content-length'];
-    if (length === undefined) {
-      // Chunked or until close: the clients ask for `Connection: close`, so wait for the end.
-      return ended ? { status, headers, body: buffer.toString('utf8', start), used: buffer.length } : null;
+    let body;
+    let used;
+    if (headers['transfer-encoding'] === 'chunked') {
+      ({ body, used } = dechunk(buffer, start));
+    } else if (bodyless || headers['content-length'] !== undefined) {
+      used = start + Number(bodyless ? 0 : headers['content-length']);
+      if (buffer.length >= used) body = buffer.subarray(start, used);
+    } else if (ended) {
+      used = buffer.length;
+      body = buffer.subarray(start);
     }
-    const used = start + Number(length);
-    return buffer.length < used ? null : { status, headers, body: buffer.toString('utf8', start, used), used };
+    return body ? { status, headers, body: body.toString(), used } : null;
   }
 };
 exports.parseResponse = parseResponse;

@@ -1,6 +1,8 @@
 // Sends the first WebSocket frame at the earliest moments there are: in the same write as the
 // upgrade request, or in the same turn as the 101 arrives. A frame without its answer is lost.
 //   ws-first-frame.js URL [--n 1000] [--parallel 4] [--when with-request|after-101|both] [--mode fresh|probe|both]
+// (The former is more than RFC 6455 allows a client, and engine.io by itself misses such a frame of a
+// fresh session unless a middleware, as for CORS, comes before its handshake: the workers here have it.)
 // fresh: a WebSocket-only session, first frame "40"; probe: an upgrade of a polling session, "2probe".
 'use strict';
 

@@ -13,6 +13,8 @@ pub enum ToWorker {
     Probe,
     /// Stop taking connections, finish the open ones, then exit.
     Disconnect,
+    /// The answer to [`encode::LEAVING`](super::encode::LEAVING): what was sent before it is all.
+    Acknowledged,
     /// Anything else; safe to ignore.
     Other,
 }
@@ -29,6 +31,8 @@ impl ToWorker {
             cmd: Option<&'a str>,
             #[serde(borrow, default)]
             act: Option<&'a str>,
+            #[serde(default)]
+            ack: Option<u64>,
             #[serde(borrow, default)]
             msg: Option<Message<'a>>,
         }
@@ -49,6 +53,7 @@ impl ToWorker {
                 Some(Message::Ours { .. } | Message::Other(_)) | None => Self::Connection,
             },
             (Some("NODE_CLUSTER"), Some("disconnect")) => Self::Disconnect,
+            (Some("NODE_CLUSTER"), None) if line.ack.is_some() => Self::Acknowledged,
             _ => Self::Other,
         })
     }
@@ -65,7 +70,7 @@ mod tests {
         assert_eq!(parse(encode::CONNECTION), ToWorker::Connection);
         assert_eq!(parse(encode::PROBE), ToWorker::Probe);
         assert_eq!(parse(&encode::disconnect(3)), ToWorker::Disconnect);
-        assert_eq!(parse(&encode::acknowledged(1, 2)), ToWorker::Other);
+        assert_eq!(parse(&encode::acknowledged(0, 2)), ToWorker::Acknowledged);
         assert_eq!(parse(br#"{"cmd":"NODE_HANDLE","msg":["sidetrack"]}"#), ToWorker::Connection);
         assert_eq!(parse(br#"{"type":3,"msg":{"sidetrack":"probe"},"data":[]}"#), ToWorker::Other);
         assert!(ToWorker::parse(b"rubbish").is_err());

@@ -1,6 +1,8 @@
 //! A policy that misbehaves on request: the path of the request, the session id, the options and the
 //! saved state each say how. At `/` it is a well-behaved policy that picks its first worker.
 
+#![allow(clippy::panic, reason = "this policy misbehaves on purpose")]
+
 use std::hint::black_box;
 
 use sidetrack_policy::{Decision, Policy, Refusal, Worker, WorkerId, export, host, request};

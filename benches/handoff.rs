@@ -1,0 +1,136 @@
+//! Proxy CPU per handed-off connection, policy included: the release binary, two Node workers, and
+//! 64 clients that each open a connection, ask once and close.
+//!
+//!     cargo bench --bench handoff
+//!     cargo bench --bench handoff -- --connections 50000 --rounds 9
+//!
+//! The figure is the CPU time that the kernel has charged to sidetrack's process (`schedstat`)
+//! divided by the connections, median over the rounds. It does not depend on how busy the machine
+//! is, as wall time would; the rate is printed for orientation only. Rounds alternate between the
+//! policies, so that a noisy moment meets all of them.
+
+#![allow(clippy::print_stdout, reason = "a benchmark speaks on stdout and stops when something is wrong")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const CLIENTS: usize = 64;
+const WORKERS: usize = 2;
+const POLICIES: [&str; 3] = ["least-connection", "native:least-connection", "round-robin"];
+const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+
+struct Round {
+    cpu: Duration,
+    wall: Duration,
+}
+
+fn main() {
+    let connections = option("--connections", 20_000);
+    let rounds = option("--rounds", 5);
+    let running: Vec<_> = POLICIES.map(Sidetrack::start).into_iter().collect();
+    for sidetrack in &running {
+        load(sidetrack.address, connections / 10);
+    }
+    let mut results: Vec<Vec<Round>> = POLICIES.map(|_| Vec::new()).into_iter().collect();
+    for _ in 0..rounds {
+        for (sidetrack, results) in running.iter().zip(&mut results) {
+            let (before, start) = (sidetrack.cpu(), Instant::now());
+            load(sidetrack.address, connections);
+            let wall = start.elapsed();
+            // The last acknowledgements are on their way; they belong to this round.
+            std::thread::sleep(Duration::from_millis(100));
+            results.push(Round { cpu: sidetrack.cpu() - before, wall });
+        }
+    }
+    println!("{rounds} rounds of {connections} connections, {CLIENTS} clients, {WORKERS} Node workers");
+    println!("{:<26} {:>14} {:>14} {:>14}", "policy", "CPU/connection", "best", "connections/s");
+    for (policy, mut results) in POLICIES.iter().zip(results) {
+        results.sort_by_key(|round| round.cpu);
+        let per = |round: &Round| round.cpu.as_secs_f64() * 1e6 / connections as f64;
+        let (median, best) = (&results[results.len() / 2], &results[0]);
+        let rate = connections as f64 / median.wall.as_secs_f64();
+        println!("{policy:<26} {:>11.2} µs {:>11.2} µs {rate:>14.0}", per(median), per(best));
+    }
+}
+
+struct Sidetrack {
+    child: Child,
+    address: SocketAddr,
+    _folder: tempfile::TempDir,
+}
+
+impl Sidetrack {
+    fn start(policy: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the ready file");
+        let ready = folder.path().join("ready.json");
+        let child = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
+            .args(["run", "--listen", "127.0.0.1:0", "--log", "warn", "--policy", policy])
+            .args(["--workers", &WORKERS.to_string(), "--ready-file"])
+            .arg(&ready)
+            .args(["--", "node", concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tiny.js")])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sidetrack starts");
+        let address = wait_for(&ready);
+        Self { child, address, _folder: folder }
+    }
+
+    /// CPU time of every thread of the process so far.
+    fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("sidetrack runs");
+        let nanos = |thread: std::fs::DirEntry| -> u64 {
+            let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
+        };
+        Duration::from_nanos(threads.flatten().map(nanos).sum())
+    }
+}
+
+impl Drop for Sidetrack {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for(ready: &Path) -> SocketAddr {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Ok(text) = std::fs::read_to_string(ready)
+            && text.matches("\"slot\"").count() == WORKERS
+        {
+            let ready: serde_json::Value = serde_json::from_str(&text).expect("the ready file is JSON");
+            return ready["addresses"][0].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        }
+        assert!(Instant::now() < deadline, "the workers are not ready after 20 s; is Node installed?");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn load(address: SocketAddr, connections: usize) {
+    let left = AtomicUsize::new(connections);
+    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while take() {
+                    let mut answer = Vec::new();
+                    let mut stream = TcpStream::connect(address).expect("sidetrack accepts");
+                    stream.write_all(REQUEST).expect("the request goes out");
+                    stream.read_to_end(&mut answer).expect("an answer comes");
+                    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+                }
+            });
+        }
+    });
+}
+
+fn option(name: &str, default: usize) -> usize {
+    let mut words = std::env::args().skip_while(|word| word != name).skip(1);
+    words.next().map_or(default, |text| text.parse().expect("a number"))
+}
