@@ -62,7 +62,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                     guard.clear_ready_matching(tokio::io::Ready::READABLE);
                 }
                 if ready.is_writable() {
-                    if let Err(error) = worker.flush(Instant::now()) {
+                    if let Err(error) = fleet.flush(worker, Instant::now()) {
                         return Ended::Broken(error).into();
                     }
                     if worker.wants_room() {
@@ -71,7 +71,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 }
             }
             () = worker.nudge.notified() => {
-                if let Err(error) = worker.flush(Instant::now()) {
+                if let Err(error) = fleet.flush(worker, Instant::now()) {
                     return Ended::Broken(error).into();
                 }
             }
@@ -89,7 +89,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 // Too many descriptors in flight is no state of this socket: nothing would tell
                 // that they have become fewer.
                 if worker.wants_room()
-                    && let Err(error) = worker.flush(now)
+                    && let Err(error) = fleet.flush(worker, now)
                 {
                     return Ended::Broken(error).into();
                 }

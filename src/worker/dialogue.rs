@@ -85,7 +85,7 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
         }
         if worker.wants_room() {
             // Acknowledgements have made room for those that wait.
-            worker.flush(Instant::now())?;
+            fleet.flush(worker, Instant::now())?;
         }
         match reading? {
             Reading::More => {}

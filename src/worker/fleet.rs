@@ -1,6 +1,7 @@
 //! All workers, and the roster that routing sees.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -157,6 +158,13 @@ impl Fleet {
             Offer::Queued => self.telemetry.counters.queued.one(),
             Offer::Declined(routed) => return Err(Undelivered(routed)),
         }
+        Ok(())
+    }
+
+    /// Writes what waits for a worker, as far as it goes.
+    pub(super) fn flush(&self, worker: &Worker, now: Instant) -> io::Result<()> {
+        let sent = worker.flush(now)?;
+        self.telemetry.counters.handed_off.add(sent);
         Ok(())
     }
 

@@ -217,12 +217,13 @@ impl Worker {
     }
 
     /// Writes what waits: plain messages first, then connections, as far as window and socket
-    /// allow.
+    /// allow. Returns how many connections went.
     ///
     /// # Errors
     /// When the worker is gone.
-    pub fn flush(&self, now: Instant) -> io::Result<()> {
+    pub fn flush(&self, now: Instant) -> io::Result<u64> {
         let mut state = self.lock();
+        let mut sent = 0;
         state.channel.flush(&self.socket)?;
         while state.channel.idle() {
             let Some((parcel, since)) = state.window.next_waiting() else { break };
@@ -230,8 +231,9 @@ impl Worker {
                 state.window.put_back(parcel, since);
                 break;
             }
+            sent += 1;
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// True when the socket should be watched for room.
