@@ -52,6 +52,8 @@ struct Members {
 pub struct Returned {
     pub routed: Box<Routed>,
     pub why: Why,
+    /// The worker that did not get it.
+    pub from: WorkerId,
 }
 
 /// Why a connection came back.
@@ -190,9 +192,9 @@ impl Fleet {
         }
     }
 
-    pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why) {
+    pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why, from: WorkerId) {
         if !list.is_empty() {
-            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why }));
+            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why, from }));
             self.returned_any.notify_one();
         }
     }
@@ -230,7 +232,7 @@ impl Fleet {
                 sessions: forgotten,
             });
         }
-        self.give_back(lost, Why::Died);
+        self.give_back(lost, Why::Died, worker.id);
     }
 
     /// Makes the roster anew after a worker's standing has changed.
