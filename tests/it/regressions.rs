@@ -64,7 +64,8 @@ fn sticky_10_without_a_worker_there_is_an_honest_answer() {
 fn sticky_12_a_worker_dies_with_data_under_way() {
     let sidetrack = sidetrack(worker("listen.js")).start();
     let address = sidetrack.address();
-    let head = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
+    let head =
+        "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
     let mut uploads: Vec<_> = (0..12)
         .map(|_| {
             let mut upload = Client::connect(address);
