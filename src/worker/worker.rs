@@ -241,6 +241,13 @@ impl Worker {
         !state.channel.idle() || (state.window.open() && state.window.waiting() > 0)
     }
 
+    /// True when acknowledgements will come soon and nobody waits for them.
+    #[must_use]
+    pub fn awaits_acknowledgement(&self) -> bool {
+        let state = self.lock();
+        state.window.pending() > 0 && state.window.open()
+    }
+
     /// How long the oldest connection has been without acknowledgement.
     #[must_use]
     pub fn silent_for(&self, now: Instant) -> Duration {
