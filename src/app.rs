@@ -192,7 +192,13 @@ impl App {
 }
 
 /// A server has its first worker: its listeners begin to accept.
-fn open(servers: &Servers, server: ServerId, gate: &Gate, pipeline: &Arc<Pipeline>, tasks: &mut JoinSet<()>) {
+fn open(
+    servers: &Servers,
+    server: ServerId,
+    gate: &Gate,
+    pipeline: &Arc<Pipeline>,
+    listeners: &mut JoinSet<()>,
+) {
     for bound in servers.take_idle(server) {
         let address = bound.address.to_string();
         gate.telemetry.emit(Event::Listening { address: &address });
