@@ -9,7 +9,7 @@ use crate::handoff::{self, Routed};
 use crate::peek::{self, Headless};
 use crate::route::Router;
 use crate::telemetry::{Event, Telemetry};
-use crate::types::{Accepted, HeadError, Peeked, Refusal, Request};
+use crate::types::{Accepted, HeadError, Peeked, Refusal, Request, WorkerId};
 use crate::worker::{Fleet, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
@@ -37,9 +37,9 @@ impl Pipeline {
     /// Takes back connections that workers did not get, for as long as the run lasts.
     pub async fn take_back(self: Arc<Self>) {
         loop {
-            for Returned { routed, why } in self.fleet.returned().await {
+            for Returned { routed, why, from } in self.fleet.returned().await {
                 let pipeline = Arc::clone(&self);
-                start(async move { pipeline.again(routed, why).await });
+                start(async move { pipeline.again(routed, why, from).await });
             }
         }
     }
@@ -49,19 +49,26 @@ impl Pipeline {
             Ok(Peeked { accepted, head }) => {
                 let session = self.router.session(&head);
                 let request = Request { head, peer: accepted.peer, session, attempt: 0 };
-                self.deliver(Box::new(Routed { accepted, request })).await;
+                self.deliver(Box::new(Routed { accepted, request }), None).await;
             }
             Err((accepted, headless)) => self.turn_away(accepted, headless).await,
         }
     }
 
-    /// Route and hand off.
-    async fn deliver(&self, mut routed: Box<Routed>) {
+    /// Route and hand off; to another worker than `failed`, if there is one.
+    async fn deliver(&self, mut routed: Box<Routed>, failed: Option<WorkerId>) {
         let server = routed.accepted.server;
-        let choice = match self.router.route(server, &mut routed.request).await {
+        let mut choice = match self.router.route(server, &mut routed.request).await {
             Ok(choice) => choice,
             Err(refusal) => return self.refuse(routed.accepted, &refusal).await,
         };
+        // The policy knows nothing of the attempt before: its next turn may well be the same.
+        if failed == Some(choice.worker)
+            && routed.request.session.is_none()
+            && let Some(worker) = self.router.another(server, choice.worker)
+        {
+            choice.worker = worker;
+        }
         self.telemetry.emit(Event::HandedOff {
             peer: routed.accepted.peer,
             worker: choice.worker.0,
@@ -86,7 +93,7 @@ impl Pipeline {
     }
 
     /// A worker did not get the connection and has read nothing of it: as if it were new.
-    async fn again(&self, mut routed: Box<Routed>, why: Why) {
+    async fn again(&self, mut routed: Box<Routed>, why: Why, from: WorkerId) {
         routed.request.attempt += 1;
         let waited_for_its_owner = why == Why::Overdue && routed.request.session.is_some();
         if waited_for_its_owner || routed.request.attempt > MOST_ATTEMPTS {
@@ -94,7 +101,7 @@ impl Pipeline {
         }
         let (peer, attempt) = (routed.accepted.peer, routed.request.attempt);
         self.telemetry.emit(Event::Rerouted { peer, attempt });
-        self.deliver(routed).await;
+        self.deliver(routed, Some(from)).await;
     }
 
     async fn turn_away(&self, accepted: Accepted, why: Headless) {

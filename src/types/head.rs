@@ -69,7 +69,8 @@ impl Head {
                     bytes: bytes[..length].into(),
                 }))
             }
-            Err(httparse::Error::Version) => Err(HeadError::Version),
+            // The parser says the same of a version that is none at all.
+            Err(httparse::Error::Version) if names_http(bytes) => Err(HeadError::Version),
             Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooManyHeaders),
             Err(error) => Err(HeadError::Malformed(error)),
         }
@@ -150,6 +151,12 @@ fn range_in(bytes: &[u8], part: &str) -> Range<u32> {
     place(start)..place(start + part.len())
 }
 
+/// True when the request line ends in some version of HTTP.
+fn names_http(bytes: &[u8]) -> bool {
+    let line = bytes.trim_ascii_start().split(|byte| *byte == b'\n').next().unwrap_or_default();
+    line.windows(6).any(|window| window == b" HTTP/")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,5 +207,6 @@ mod tests {
         assert_eq!(Head::parse(b"PRI * HT"), Err(HeadError::Http2));
         assert_eq!(Head::parse(b"GET / HTTP/3.0\r\n\r\n"), Err(HeadError::Version));
         assert!(matches!(Head::parse(b"\x00\x01\x02"), Err(HeadError::Malformed(_))));
+        assert!(matches!(Head::parse(b"what is this\r\n\r\n"), Err(HeadError::Malformed(_))));
     }
 }

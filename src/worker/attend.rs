@@ -54,7 +54,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 }
             }
             () = worker.nudge.notified() => {
-                if let Err(error) = worker.flush(Instant::now()) {
+                if let Err(error) = fleet.flush(worker, Instant::now()) {
                     return Ended::Broken(error).into();
                 }
             }
@@ -69,10 +69,9 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 if let Some(departure) = check(fleet, worker, started, now) {
                     return departure;
                 }
-                // Too many descriptors in flight is no state of this socket: nothing would tell
-                // that they have become fewer.
+                worker.retry();
                 if worker.wants_room()
-                    && let Err(error) = worker.flush(now)
+                    && let Err(error) = fleet.flush(worker, now)
                 {
                     return Ended::Broken(error).into();
                 }
@@ -92,7 +91,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
 /// counts as something that waits.
 async fn stir(worker: &Worker) -> io::Result<()> {
     let wants_room = worker.wants_room();
-    if !wants_room && worker.awaits_acknowledgement() {
+    if !wants_room && worker.awaits_acknowledgement(Instant::now()) {
         sleep(GATHER).await;
         return Ok(());
     }
@@ -113,7 +112,7 @@ async fn answer(probing: &mut Option<Probing>) -> bool {
 /// Looks at everything that has a deadline.
 fn check(fleet: &Fleet, worker: &Worker, started: Instant, now: Instant) -> Option<Departure> {
     let settings = &fleet.settings;
-    fleet.give_back(worker.overdue(now, settings.queue_wait), Why::Overdue);
+    fleet.give_back(worker.overdue(now, settings.queue_wait), Why::Overdue, worker.id);
 
     let silent = worker.silent_for(now);
     let (standing, tried) = {

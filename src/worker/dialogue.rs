@@ -85,7 +85,7 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
         }
         if worker.wants_room() {
             // Acknowledgements have made room for those that wait.
-            worker.flush(Instant::now())?;
+            fleet.flush(worker, Instant::now())?;
         }
         match reading? {
             Reading::More => {}
@@ -232,7 +232,7 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
             worker.say(&encode::acknowledged(seq, sequence));
             fleet.refresh();
         }
-        Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined),
+        Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined, worker.id),
         Effect::Relay { uid, requester, line } => {
             fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);
         }

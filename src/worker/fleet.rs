@@ -1,6 +1,7 @@
 //! All workers, and the roster that routing sees.
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -51,6 +52,8 @@ struct Members {
 pub struct Returned {
     pub routed: Box<Routed>,
     pub why: Why,
+    /// The worker that did not get it.
+    pub from: WorkerId,
 }
 
 /// Why a connection came back.
@@ -160,6 +163,13 @@ impl Fleet {
         Ok(())
     }
 
+    /// Writes what waits for a worker, as far as it goes.
+    pub(super) fn flush(&self, worker: &Worker, now: Instant) -> io::Result<()> {
+        let sent = worker.flush(now)?;
+        self.telemetry.counters.handed_off.add(sent);
+        Ok(())
+    }
+
     /// Reads everything that workers have said so far. Called before an unknown session is
     /// believed to be unknown.
     pub fn read_all(&self) {
@@ -182,9 +192,9 @@ impl Fleet {
         }
     }
 
-    pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why) {
+    pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why, from: WorkerId) {
         if !list.is_empty() {
-            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why }));
+            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why, from }));
             self.returned_any.notify_one();
         }
     }
@@ -222,7 +232,7 @@ impl Fleet {
                 sessions: forgotten,
             });
         }
-        self.give_back(lost, Why::Died);
+        self.give_back(lost, Why::Died, worker.id);
     }
 
     /// Makes the roster anew after a worker's standing has changed.

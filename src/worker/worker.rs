@@ -16,6 +16,9 @@ use super::channel::{Channel, Sending};
 use crate::handoff::{Queued, Routed, Window};
 use crate::types::{ServerId, WorkerId};
 
+/// How soon a worker in good health acknowledges.
+const PROMPT: Duration = Duration::from_millis(20);
+
 /// A worker process and everything under way to it.
 #[derive(Debug)]
 pub struct Worker {
@@ -43,6 +46,8 @@ pub struct State {
     pub channel: Channel,
     pub window: Window<Parcel>,
     pub profile: Profile,
+    /// The last descriptor met a limit that no socket tells the end of.
+    crowded: bool,
     sequence: u64,
     message: Vec<u8>,
 }
@@ -141,6 +146,7 @@ impl Worker {
             channel: Channel::new(),
             window: Window::new(settings.window, settings.queue),
             profile: Profile::default(),
+            crowded: false,
             sequence: 0,
             message: Vec::new(),
         };
@@ -217,12 +223,13 @@ impl Worker {
     }
 
     /// Writes what waits: plain messages first, then connections, as far as window and socket
-    /// allow.
+    /// allow. Returns how many connections went.
     ///
     /// # Errors
     /// When the worker is gone.
-    pub fn flush(&self, now: Instant) -> io::Result<()> {
+    pub fn flush(&self, now: Instant) -> io::Result<u64> {
         let mut state = self.lock();
+        let mut sent = 0;
         state.channel.flush(&self.socket)?;
         while state.channel.idle() {
             let Some((parcel, since)) = state.window.next_waiting() else { break };
@@ -230,22 +237,29 @@ impl Worker {
                 state.window.put_back(parcel, since);
                 break;
             }
+            sent += 1;
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// True when the socket should be watched for room.
     #[must_use]
     pub fn wants_room(&self) -> bool {
         let state = self.lock();
-        !state.channel.idle() || (state.window.open() && state.window.waiting() > 0)
+        !state.channel.idle() || (state.window.open() && state.window.waiting() > 0 && !state.crowded)
+    }
+
+    /// A moment has passed: what met a limit may be tried again.
+    pub fn retry(&self) {
+        self.lock().crowded = false;
     }
 
     /// True when acknowledgements will come soon and nobody waits for them.
     #[must_use]
-    pub fn awaits_acknowledgement(&self) -> bool {
+    pub fn awaits_acknowledgement(&self, now: Instant) -> bool {
         let state = self.lock();
-        state.window.pending() > 0 && state.window.open()
+        let fresh = |sent| now.saturating_duration_since(sent) < PROMPT;
+        state.window.open() && state.window.oldest().is_some_and(fresh)
     }
 
     /// How long the oldest connection has been without acknowledgement.
@@ -307,6 +321,10 @@ impl State {
             Ok(Sending::Done) => {
                 self.window.sent(parcel, number, now);
                 Ok(())
+            }
+            Ok(Sending::Crowded) => {
+                self.crowded = true;
+                Err(parcel)
             }
             Ok(Sending::Blocked) | Err(_) => Err(parcel),
         }

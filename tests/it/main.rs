@@ -1,1 +1,21 @@
+//! The real program between real workers and real clients.
+//!
+//! Needs Node.js 18 with npm and Python 3.9; the packages of `tests/node` are installed by the
+//! tests. At most two programs run at a time, whatever the number of test threads.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and waits by looking again"
+)]
+
+mod balance;
+mod broadcast;
+mod death;
+mod head;
+mod limits;
+mod peers;
+mod regressions;
+mod start;
+mod stop;
+mod support;

@@ -1,0 +1,29 @@
+//! The real program, real workers, real clients; and what the tests need to see what they do.
+
+mod fake;
+mod http;
+mod node;
+mod os;
+mod sidetrack;
+mod turn;
+mod wait;
+
+pub use fake::fake;
+pub use http::{Client, Response, get, pid, poll_session, session_at, try_get};
+pub use node::{client, job, worker};
+pub use os::{alive, children, kill, kill_group, signal};
+pub use sidetrack::{Run, Sidetrack, check, sidetrack};
+pub use turn::Turn;
+pub use wait::{PATIENCE, eventually, eventually_within};
+
+use std::path::{Path, PathBuf};
+
+/// The repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A policy component as users get it.
+pub fn policy_file(name: &str) -> PathBuf {
+    root().join("policies/dist").join(name).with_extension("wasm")
+}
