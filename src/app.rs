@@ -140,8 +140,8 @@ impl App {
         });
         let (drain, phases) = Drain::new();
         let permits = Arc::new(Semaphore::new(config.max_pending));
-        let gate =
-            Gate { permits: Arc::clone(&permits), phases: phases.clone(), telemetry: Arc::clone(&telemetry) };
+        let gate = Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry) };
+        let mut listeners = JoinSet::new();
 
         let mut slots = JoinSet::new();
         for number in 0..config.workers {
@@ -161,7 +161,7 @@ impl App {
 
         let ended = loop {
             tokio::select! {
-                Some(server) = openings.recv() => open(&servers, server, &gate, &pipeline, &mut tasks),
+                Some(server) = openings.recv() => open(&servers, server, &gate, &pipeline, &mut listeners),
                 Some(fatal) = fatals.recv() => {
                     if let Some(ended) = judge(fatal, &telemetry, &mut slots, &config.command).await {
                         break ended;
@@ -177,6 +177,7 @@ impl App {
                 _ = terminate.recv() => {}
             }
         };
+        listeners.shutdown().await;
         let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
         report(&telemetry);
         if let Some(path) = &config.ready_file {
@@ -191,12 +192,18 @@ impl App {
 }
 
 /// A server has its first worker: its listeners begin to accept.
-fn open(servers: &Servers, server: ServerId, gate: &Gate, pipeline: &Arc<Pipeline>, tasks: &mut JoinSet<()>) {
+fn open(
+    servers: &Servers,
+    server: ServerId,
+    gate: &Gate,
+    pipeline: &Arc<Pipeline>,
+    listeners: &mut JoinSet<()>,
+) {
     for bound in servers.take_idle(server) {
         let address = bound.address.to_string();
         gate.telemetry.emit(Event::Listening { address: &address });
         let (gate, pipeline) = (gate.clone(), Arc::clone(pipeline));
-        tasks.spawn(async move {
+        listeners.spawn(async move {
             let admit = |accepted| pipeline.admit(accepted);
             if let Err(error) = listener::accept(bound, server, gate, admit).await {
                 tracing::error!(%error, address, "the listener is lost");
@@ -235,7 +242,7 @@ async fn judge(
     Some(Err(problem))
 }
 
-/// Ends the run in order: listeners, connections on their way, workers. True when something had
+/// Ends the run in order, once its listeners are closed: connections on their way, workers. True when something had
 /// to be cut off.
 async fn stop(
     drain: &Drain,
@@ -246,7 +253,6 @@ async fn stop(
     again: impl Future<Output = ()>,
 ) -> bool {
     tracing::info!(limit = ?config.drain_timeout, "draining; a second signal stops at once");
-    drain.enter(Phase::Closing);
     let all = u32::try_from(config.max_pending).unwrap_or(u32::MAX);
     let orderly = async {
         // Every permit back means that every connection is in a worker's hands or gone.

@@ -59,7 +59,8 @@ pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
 /// Reads until the client closes or has sent enough.
 async fn read_out(accepted: &Accepted) -> io::Result<()> {
     let client = watch(accepted.socket.as_fd(), Interest::READABLE)?;
-    let mut buffer = [0; 4096];
+    // On the heap: as an array it would be carried by every connection's life, refused or not.
+    let mut buffer = vec![0; 4096];
     let mut left = MOST_DISCARDED;
     loop {
         let mut guard = client.readable().await?;

@@ -1,18 +1,16 @@
 //! The accept loop.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::Bound;
-use crate::drain::{Phase, Phases};
 use crate::sys::reactor::watch;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Accepted, ServerId};
@@ -26,11 +24,10 @@ pub struct Gate {
     /// Connections that may be between accept and acknowledgement. Taken before accept, so that
     /// overload waits in the kernel's backlog and not in our memory.
     pub permits: Arc<Semaphore>,
-    pub phases: Phases,
     pub telemetry: Arc<Telemetry>,
 }
 
-/// Accepts until the run ends, then closes the listener. No error of accept ends it.
+/// Accepts for ever; dropping the future closes the listener. No error of accept ends it.
 ///
 /// `admit` must not wait: it starts the connection's life and returns.
 ///
@@ -38,35 +35,20 @@ pub struct Gate {
 /// When the listener cannot be watched at all.
 pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
     let ready = watch(bound.as_fd(), Interest::READABLE)?;
-    let mut closing = gate.phases.clone();
-    tokio::select! {
-        biased;
-        () = closing.reached(Phase::Closing) => Ok(()),
-        result = run(&bound, &ready, server, &gate, admit) => result,
-    }
-}
-
-async fn run(
-    listener: &Bound,
-    ready: &AsyncFd<BorrowedFd<'_>>,
-    server: ServerId,
-    gate: &Gate,
-    admit: impl Fn(Accepted),
-) -> io::Result<()> {
     let mut exhausted = false;
     loop {
         let mut guard = ready.readable().await?;
         // Never closed, so this cannot fail. Taken only when there is somebody to accept, so that
         // an idle listener keeps no permit from a busy one.
         let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
-        match listener.accept() {
+        match bound.accept() {
             Ok((socket, peer)) => {
                 exhausted = false;
                 gate.telemetry.counters.accepted.one();
                 admit(Accepted { socket, peer, server, permit });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-            Err(error) => stumble(&error, &mut exhausted, gate).await,
+            Err(error) => stumble(&error, &mut exhausted, &gate).await,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Attending to one worker: reading, writing, probing, and watching the clock.
 
 use std::future::Future;
+use std::io;
 use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dialogue::{self, Ended};
 use super::fleet::{Fleet, Why};
@@ -17,6 +18,9 @@ use crate::telemetry::Event;
 
 /// How often waiting connections and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long acknowledgements are let gather.
+const GATHER: Duration = Duration::from_millis(1);
 
 /// Without a hint from the shim, how long a program gets before it is probed.
 const PROBE_UNASKED_AFTER: Duration = Duration::from_secs(3);
@@ -36,38 +40,17 @@ type Probing = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Serves a worker's channel until it ends or the worker must be replaced.
 pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
-    let channel = match watch(worker.socket.as_fd(), Interest::READABLE | Interest::WRITABLE) {
-        Ok(channel) => channel,
-        Err(error) => return Ended::Broken(error).into(),
-    };
     let started = Instant::now();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing: Option<Probing> = None;
     loop {
-        let interest =
-            if worker.wants_room() { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
         tokio::select! {
             biased;
-            guard = channel.ready(interest) => {
-                let mut guard = match guard {
-                    Ok(guard) => guard,
-                    Err(error) => return Ended::Broken(error).into(),
-                };
-                let ready = guard.ready();
-                if ready.is_readable() || ready.is_read_closed() {
-                    if let Err(ended) = dialogue::listen(fleet, worker) {
-                        return ended.into();
-                    }
-                    guard.clear_ready_matching(tokio::io::Ready::READABLE);
-                }
-                if ready.is_writable() {
-                    if let Err(error) = fleet.flush(worker, Instant::now()) {
-                        return Ended::Broken(error).into();
-                    }
-                    if worker.wants_room() {
-                        guard.clear_ready_matching(tokio::io::Ready::WRITABLE);
-                    }
+            stirred = stir(worker) => {
+                let heard = stirred.map_err(Ended::Broken).and_then(|()| dialogue::listen(fleet, worker));
+                if let Err(ended) = heard {
+                    return ended.into();
                 }
             }
             () = worker.nudge.notified() => {
@@ -86,8 +69,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 if let Some(departure) = check(fleet, worker, started, now) {
                     return departure;
                 }
-                // Too many descriptors in flight is no state of this socket: nothing would tell
-                // that they have become fewer.
+                worker.retry();
                 if worker.wants_room()
                     && let Err(error) = fleet.flush(worker, now)
                 {
@@ -99,6 +81,24 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
             }
         }
     }
+}
+
+/// Waits until the channel is worth a look: something has come, or there is room for what waits.
+///
+/// While acknowledgements are due, the channel is not watched but read a moment later. They come
+/// one by one, and waking up for each would cost more than everything else about a hand-off.
+/// Nothing waits for them: an unknown session has all channels read at once, and a full window
+/// counts as something that waits.
+async fn stir(worker: &Worker) -> io::Result<()> {
+    let wants_room = worker.wants_room();
+    if !wants_room && worker.awaits_acknowledgement(Instant::now()) {
+        sleep(GATHER).await;
+        return Ok(());
+    }
+    let interest = if wants_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    // Watched anew each time: then the first edge is what is there already, and no state is kept.
+    drop(watch(worker.socket.as_fd(), interest)?.ready(interest).await?);
+    Ok(())
 }
 
 /// The answer to the probe under way; never, when there is none.

@@ -30,6 +30,8 @@ pub enum Sending {
     Done,
     /// The channel is full. Nothing was sent.
     Blocked,
+    /// Too many descriptors are in flight, on whatever channel. Nothing was sent.
+    Crowded,
 }
 
 /// What one read brought.
@@ -76,6 +78,7 @@ impl Channel {
                 Ok(Sending::Done)
             }
             Err(error) if full(&error) => Ok(Sending::Blocked),
+            Err(error) if crowded(&error) => Ok(Sending::Crowded),
             Err(error) => Err(error),
         }
     }
@@ -138,10 +141,13 @@ impl Channel {
     }
 }
 
-/// Full for now: the socket's buffer, or the number of descriptors in flight for this user.
+/// The socket's buffer is full for now.
 fn full(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::WouldBlock
-        || error.kind() == io::ErrorKind::Interrupted
-        || error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)
-        || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// A limit of this user or of the machine, of which no socket tells when it is over.
+fn crowded(error: &io::Error) -> bool {
+    const LIMITS: [Errno; 3] = [Errno::ETOOMANYREFS, Errno::ENOBUFS, Errno::ENOMEM];
+    LIMITS.iter().any(|errno| error.raw_os_error() == Some(*errno as i32))
 }

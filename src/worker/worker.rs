@@ -16,6 +16,9 @@ use super::channel::{Channel, Sending};
 use crate::handoff::{Queued, Routed, Window};
 use crate::types::{ServerId, WorkerId};
 
+/// How soon a worker in good health acknowledges.
+const PROMPT: Duration = Duration::from_millis(20);
+
 /// A worker process and everything under way to it.
 #[derive(Debug)]
 pub struct Worker {
@@ -43,6 +46,8 @@ pub struct State {
     pub channel: Channel,
     pub window: Window<Parcel>,
     pub profile: Profile,
+    /// The last descriptor met a limit that no socket tells the end of.
+    crowded: bool,
     sequence: u64,
     message: Vec<u8>,
 }
@@ -141,6 +146,7 @@ impl Worker {
             channel: Channel::new(),
             window: Window::new(settings.window, settings.queue),
             profile: Profile::default(),
+            crowded: false,
             sequence: 0,
             message: Vec::new(),
         };
@@ -240,7 +246,20 @@ impl Worker {
     #[must_use]
     pub fn wants_room(&self) -> bool {
         let state = self.lock();
-        !state.channel.idle() || (state.window.open() && state.window.waiting() > 0)
+        !state.channel.idle() || (state.window.open() && state.window.waiting() > 0 && !state.crowded)
+    }
+
+    /// A moment has passed: what met a limit may be tried again.
+    pub fn retry(&self) {
+        self.lock().crowded = false;
+    }
+
+    /// True when acknowledgements will come soon and nobody waits for them.
+    #[must_use]
+    pub fn awaits_acknowledgement(&self, now: Instant) -> bool {
+        let state = self.lock();
+        let fresh = |sent| now.saturating_duration_since(sent) < PROMPT;
+        state.window.open() && state.window.oldest().is_some_and(fresh)
     }
 
     /// How long the oldest connection has been without acknowledgement.
@@ -302,6 +321,10 @@ impl State {
             Ok(Sending::Done) => {
                 self.window.sent(parcel, number, now);
                 Ok(())
+            }
+            Ok(Sending::Crowded) => {
+                self.crowded = true;
+                Err(parcel)
             }
             Ok(Sending::Blocked) | Err(_) => Err(parcel),
         }
