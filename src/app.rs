@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -140,7 +140,9 @@ impl App {
         });
         let (drain, phases) = Drain::new();
         let permits = Arc::new(Semaphore::new(config.max_pending));
-        let gate = Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry) };
+        let (keep_open, open_until) = watch::channel(());
+        let gate =
+            Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry), open: open_until };
         let mut listeners = JoinSet::new();
 
         let mut slots = JoinSet::new();
@@ -177,7 +179,8 @@ impl App {
                 _ = terminate.recv() => {}
             }
         };
-        listeners.shutdown().await;
+        drop(keep_open);
+        while listeners.join_next().await.is_some() {}
         let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
         report(&telemetry);
         if let Some(path) = &config.ready_file {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use tokio::io::Interest;
-use tokio::sync::Semaphore;
+use tokio::sync::{self, Semaphore};
 use tokio::time::sleep;
 
 use super::Bound;
@@ -25,15 +25,36 @@ pub struct Gate {
     /// overload waits in the kernel's backlog and not in our memory.
     pub permits: Arc<Semaphore>,
     pub telemetry: Arc<Telemetry>,
+    /// Closed when its sender is dropped.
+    pub open: sync::watch::Receiver<()>,
 }
 
-/// Accepts for ever; dropping the future closes the listener. No error of accept ends it.
+/// Accepts until the gate closes, then takes those who have come before, and closes the listener.
+/// No error of accept ends it.
 ///
 /// `admit` must not wait: it starts the connection's life and returns.
 ///
 /// # Errors
 /// When the listener cannot be watched at all.
 pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+    let mut open = gate.open.clone();
+    tokio::select! {
+        biased;
+        // Nothing is ever sent: it changes by being dropped.
+        _ = open.changed() => {}
+        broken = run(&bound, server, &gate, &admit) => return broken,
+    }
+    // The kernel has told these that they are connected: closing now would reset them.
+    while let Ok(permit) = Arc::clone(&gate.permits).try_acquire_owned()
+        && let Ok((socket, peer)) = bound.accept()
+    {
+        gate.telemetry.counters.accepted.one();
+        admit(Accepted { socket, peer, server, permit });
+    }
+    Ok(())
+}
+
+async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
     let ready = watch(bound.as_fd(), Interest::READABLE)?;
     let mut exhausted = false;
     loop {
@@ -48,7 +69,7 @@ pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(A
                 admit(Accepted { socket, peer, server, permit });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => guard.clear_ready(),
-            Err(error) => stumble(&error, &mut exhausted, &gate).await,
+            Err(error) => stumble(&error, &mut exhausted, gate).await,
         }
     }
 }

@@ -3,11 +3,7 @@
 //! Needs Node.js 18 with npm and Python 3.9; the packages of `tests/node` are installed by the
 //! tests. At most two programs run at a time, whatever the number of test threads.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a test fails by panicking, and waits by looking again"
-)]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod balance;
 mod broadcast;
