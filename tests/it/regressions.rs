@@ -64,10 +64,16 @@ fn sticky_10_without_a_worker_there_is_an_honest_answer() {
 fn sticky_12_a_worker_dies_with_data_under_way() {
     let sidetrack = sidetrack(worker("listen.js")).start();
     let address = sidetrack.address();
-    let head = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n";
-    let mut uploads: Vec<_> =
-        (0..12).map(|_| Client::with(address, head.to_owned() + &"x".repeat(1000))).collect();
-    sidetrack.keeps_nothing();
+    let head =
+        "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
+    let mut uploads: Vec<_> = (0..12)
+        .map(|_| {
+            let mut upload = Client::connect(address);
+            assert_eq!(upload.exchange(head).status, 100, "a worker has it");
+            upload.send("x".repeat(1000));
+            upload
+        })
+        .collect();
     let victim = sidetrack.workers()[0];
     kill(victim);
     let mut cut = 0;
@@ -117,10 +123,12 @@ fn sticky_the_rest_of_an_upload_is_no_request() {
     let sidetrack = sidetrack(worker("sticky2.js")).start();
     let address = sidetrack.address();
     let smuggled = "GET /pid HTTP/1.1\r\nHost: smuggled\r\n\r\n";
-    let head =
-        format!("POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", smuggled.len() * 1000);
-    let mut upload = Client::with(address, head + smuggled);
-    sidetrack.keeps_nothing();
+    let head = format!(
+        "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        smuggled.len() * 1_000_000
+    );
+    let mut upload = Client::connect(address);
+    assert_eq!(upload.exchange(head).status, 100, "a worker has it");
     // All of them, so that it is the right one.
     for pid in sidetrack.workers() {
         kill(pid);

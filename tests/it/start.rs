@@ -295,10 +295,11 @@ fn the_client_is_seen_by_its_own_address() {
     (&client).write_all(b"GET /pid HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
     (&client).read_exact(&mut [0; 15]).unwrap();
     let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", sidetrack.workers()[0])).unwrap();
-    let wanted = format!(":{ours:04X}");
-    let row =
-        table.lines().find(|line| line.split_whitespace().nth(2).is_some_and(|peer| peer.ends_with(&wanted)));
-    let inode = row.and_then(|row| row.split_whitespace().nth(9)).expect("our connection");
+    let (here, there) = (format!(":{:04X}", sidetrack.address().port()), format!(":{ours:04X}"));
+    let row = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|row| {
+        row.get(1).is_some_and(|local| local.ends_with(&here)) && row[2].ends_with(&there) && row[3] == "01"
+    });
+    let inode = row.expect("our connection")[9];
     let held = |pid: u32| {
         std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok).any(|entry| {
             std::fs::read_link(entry.path())

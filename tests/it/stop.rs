@@ -136,6 +136,21 @@ fn connections_under_way_reach_a_worker_before_the_end() {
 }
 
 #[test]
+fn who_came_before_the_signal_is_served() {
+    let sidetrack = sidetrack(fake(&[])).workers(2).start();
+    // All of them are in the kernel's backlog when the signal comes.
+    sidetrack.signal(Signal::SIGSTOP);
+    let mut clients: Vec<_> = (0..50).map(|_| Client::with(sidetrack.address(), GET)).collect();
+    sidetrack.signal(Signal::SIGTERM);
+    sidetrack.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    drop(clients);
+    assert_eq!(sidetrack.ended().code, Some(0));
+}
+
+#[test]
 fn live_connections_outlive_sidetrack() {
     let mut sidetrack = sidetrack(worker("listen.js")).workers(2).start();
     let address = sidetrack.address();
