@@ -4,6 +4,7 @@
 //! tests. At most two programs run at a time, whatever the number of test threads.
 
 #![allow(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "a test fails by panicking, and waits by looking again"
