@@ -1,6 +1,6 @@
 //! What a run is told: flags and file to one [`Config`] whose values cannot be wrong.
 //!
-//! Every setting is declared once, in [`keys`](self::keys): its flag, its key in the file, its
+//! Every setting is declared once, in [`KEYS`]: its flag, its key in the file, its
 //! help, its default and its meaning all come from that declaration. Problems are collected, not
 //! thrown: whoever made five mistakes reads five lines.
 

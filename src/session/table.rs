@@ -6,9 +6,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::types::WorkerId;
+
+/// How long a session whose end nobody announces is remembered after its last request. Engine.IO
+/// gives a silent client up after 45 s by default.
+const FLEETING: Duration = Duration::from_secs(120);
+
+/// Below this many, fleeting sessions are not looked through.
+const LEAST_TIDY: usize = 1024;
 
 /// Which worker owns which session, and who is waiting to know.
 #[derive(Debug)]
@@ -20,6 +27,10 @@ pub struct SessionTable {
 #[derive(Debug, Default)]
 struct Inner {
     owners: HashMap<Box<str>, WorkerId>,
+    /// Sessions whose end nobody will announce, and when they were asked for last.
+    fleeting: HashMap<Box<str>, (WorkerId, Instant)>,
+    /// How many fleeting ones there may be before the old ones are looked for.
+    tidy_at: usize,
     /// Connections held until somebody announces their session.
     waiting: HashMap<Box<str>, Vec<oneshot::Sender<WorkerId>>>,
 }
@@ -46,19 +57,38 @@ impl SessionTable {
     /// The owner of a session.
     #[must_use]
     pub fn owner(&self, sid: &str) -> Option<WorkerId> {
-        self.lock().owners.get(sid).copied()
+        self.lock().owner(sid)
     }
 
     /// A worker announces a session. Whoever waits for it is told.
     pub fn open(&self, sid: &str, worker: WorkerId) -> Opened {
+        self.enter(sid, worker, |inner| {
+            inner.owners.insert(sid.into(), worker);
+        })
+    }
+
+    /// A worker announces a session whose end it will not announce. It is forgotten when nobody
+    /// has asked for it in a while.
+    pub fn open_fleeting(&self, sid: &str, worker: WorkerId) -> Opened {
+        let now = Instant::now();
+        self.enter(sid, worker, |inner| {
+            if inner.fleeting.len() >= inner.tidy_at {
+                inner.fleeting.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < FLEETING);
+                // Looked through again only when it has doubled: a constant cost for each session.
+                inner.tidy_at = (inner.fleeting.len() * 2).max(LEAST_TIDY);
+            }
+            inner.fleeting.insert(sid.into(), (worker, now));
+        })
+    }
+
+    fn enter(&self, sid: &str, worker: WorkerId, insert: impl FnOnce(&mut Inner)) -> Opened {
         let mut inner = self.lock();
-        let full = inner.owners.len() >= self.limit;
-        match inner.owners.entry(sid.into()) {
-            Entry::Occupied(entry) if *entry.get() == worker => return Opened::Known,
-            Entry::Occupied(_) => return Opened::Taken,
-            Entry::Vacant(_) if full => return Opened::Full,
-            Entry::Vacant(entry) => entry.insert(worker),
-        };
+        match inner.owner(sid) {
+            Some(owner) if owner == worker => return Opened::Known,
+            Some(_) => return Opened::Taken,
+            None if inner.len() >= self.limit => return Opened::Full,
+            None => insert(&mut inner),
+        }
         for waiter in inner.waiting.remove(sid).unwrap_or_default() {
             // A waiter that has gone in the meantime needs no answer.
             let _ = waiter.send(worker);
@@ -79,15 +109,16 @@ impl SessionTable {
     /// Forgets every session of a worker that is no more and returns how many there were.
     pub fn forget(&self, worker: WorkerId) -> usize {
         let mut inner = self.lock();
-        let before = inner.owners.len();
+        let before = inner.len();
         inner.owners.retain(|_, owner| *owner != worker);
-        before - inner.owners.len()
+        inner.fleeting.retain(|_, (owner, _)| *owner != worker);
+        before - inner.len()
     }
 
     /// How many sessions are known.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().owners.len()
+        self.lock().len()
     }
 
     /// True when no session is known.
@@ -100,7 +131,7 @@ impl SessionTable {
     pub async fn announced(&self, sid: &str, grace: Duration) -> Option<WorkerId> {
         let answer = {
             let mut inner = self.lock();
-            if let Some(&owner) = inner.owners.get(sid) {
+            if let Some(owner) = inner.owner(sid) {
                 return Some(owner);
             }
             let (sender, receiver) = oneshot::channel();
@@ -128,6 +159,24 @@ impl SessionTable {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics under the lock; were it so, the maps would still be whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn owner(&mut self, sid: &str) -> Option<WorkerId> {
+        if let Some(owner) = self.owners.get(sid) {
+            return Some(*owner);
+        }
+        if self.fleeting.is_empty() {
+            return None;
+        }
+        let (owner, seen) = self.fleeting.get_mut(sid)?;
+        *seen = Instant::now();
+        Some(*owner)
+    }
+
+    fn len(&self) -> usize {
+        self.owners.len() + self.fleeting.len()
     }
 }
 
@@ -166,6 +215,21 @@ mod tests {
         table.open("a", A);
         assert_eq!(table.open("b", A), Opened::Full);
         assert_eq!(table.open("a", A), Opened::Known);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_ends_is_forgotten_when_nobody_asks() {
+        let table = SessionTable::new(10_000);
+        assert_eq!(table.open_fleeting("kept", A), Opened::New);
+        assert_eq!(table.open_fleeting("kept", B), Opened::Taken);
+        assert_eq!(table.open_fleeting("left", A), Opened::New);
+        tokio::time::advance(FLEETING / 2).await;
+        assert_eq!(table.owner("kept"), Some(A));
+        tokio::time::advance(FLEETING * 2 / 3).await;
+        for number in 0..LEAST_TIDY {
+            table.open_fleeting(&number.to_string(), B);
+        }
+        assert_eq!((table.owner("kept"), table.owner("left")), (Some(A), None));
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,10 @@ use std::collections::HashMap;
 
 use crate::types::WorkerId;
 
+/// Adapter names remembered at most. A program has one for each worker and namespace; a worker
+/// that invents more only makes its answers go to everybody.
+const MOST_NAMES: usize = 10_000;
+
 /// Which worker speaks under which adapter name.
 #[derive(Debug, Default)]
 pub struct Adapters(HashMap<String, WorkerId>);
@@ -22,6 +26,7 @@ impl Adapters {
     pub fn route(&mut self, from: WorkerId, uid: Option<&str>, requester: Option<&str>) -> Audience {
         if let Some(uid) = uid
             && self.0.get(uid) != Some(&from)
+            && self.0.len() < MOST_NAMES
         {
             self.0.insert(uid.to_owned(), from);
         }

@@ -130,7 +130,15 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 Ok(Parcel::Probe(_)) => {}
                 Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
             },
-            Ok(FromWorker::SessionOpened { sid }) => match fleet.sessions.open(&sid, worker.id) {
+            Ok(FromWorker::SessionOpened { sid, ends: false }) => {
+                // Its end will not be seen, so it cannot be part of the load.
+                match fleet.sessions.open_fleeting(&sid, worker.id) {
+                    Opened::New => counters.sessions_opened.one(),
+                    Opened::Known => {}
+                    Opened::Taken | Opened::Full => counters.sessions_refused.one(),
+                }
+            }
+            Ok(FromWorker::SessionOpened { sid, ends: true }) => match fleet.sessions.open(&sid, worker.id) {
                 Opened::New => {
                     counters.sessions_opened.one();
                     worker.load.session_opened();

@@ -235,14 +235,15 @@ function shim() {
   }
 
   // A bundled server has its engine.io inside. The handshake's response tells the id as well, for
-  // polling, the one transport whose further requests need it; such a session's end is not seen.
+  // polling, the one transport whose further requests need it. Such a session's end is not seen,
+  // and `ends: false` says so.
   requests.subscribe(({ request, response }) => {
     if (!/[?&]EIO=/.test(request.url) || /[?&]sid=/.test(request.url)) return;
     const end = response.end;
     response.end = function (chunk) {
       // `0{"sid":"…`; in revision 3 after a length, with JSONP inside a string.
       const open = typeof chunk === 'string' && /^[^{]{0,24}0\{\\?"sid\\?":\\?"([^"\\]+)/.exec(chunk);
-      if (open && !announced.has(request)) tell({ type: 'sidetrack:opened', sid: open[1] });
+      if (open && !announced.has(request)) tell({ type: 'sidetrack:opened', sid: open[1], ends: false });
       return end.apply(this, arguments);
     };
   });

@@ -251,10 +251,11 @@ impl Sidetrack {
     #[track_caller]
     pub fn keeps_nothing(&self) {
         let start = Instant::now();
-        while self.descriptors().len() > self.baseline.len() && start.elapsed() < PATIENCE {
+        let mut now = self.descriptors();
+        while now.len() > self.baseline.len() && start.elapsed() < PATIENCE {
             thread::sleep(PAUSE);
+            now = self.descriptors();
         }
-        let now = self.descriptors();
         assert!(now.len() <= self.baseline.len(), "open then: {:#?}\nopen now: {now:#?}", self.baseline);
     }
 

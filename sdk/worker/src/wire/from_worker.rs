@@ -36,8 +36,8 @@ pub enum FromWorker<'a> {
     Ready,
     /// The process is a tool that starts the real server and keeps the channel to itself.
     Wrapper { name: Cow<'a, str> },
-    /// A session has begun.
-    SessionOpened { sid: Cow<'a, str> },
+    /// A session has begun. `ends` says whether its end will be announced too.
+    SessionOpened { sid: Cow<'a, str>, ends: bool },
     /// A session has ended.
     SessionClosed { sid: Cow<'a, str> },
     /// Handed-off connections have closed.
@@ -147,6 +147,8 @@ struct Line<'a> {
     main: Option<Cow<'a, str>>,
     #[serde(default)]
     count: Option<u64>,
+    #[serde(default)]
+    ends: Option<bool>,
 }
 
 /// A field that different senders give different types. Anything else is accepted and ignored.
@@ -215,9 +217,13 @@ impl<'a> Line<'a> {
             _ => return FromWorker::Other,
         };
         let message = match (kind, self.sid, self.data) {
-            ("sticky:connection", _, Some(Data::Text(sid))) => Some(FromWorker::SessionOpened { sid }),
+            ("sticky:connection", _, Some(Data::Text(sid))) => {
+                Some(FromWorker::SessionOpened { sid, ends: true })
+            }
             ("sticky:disconnection", _, Some(Data::Text(sid))) => Some(FromWorker::SessionClosed { sid }),
-            ("sidetrack:opened", Some(sid), _) => Some(FromWorker::SessionOpened { sid }),
+            ("sidetrack:opened", Some(sid), _) => {
+                Some(FromWorker::SessionOpened { sid, ends: self.ends.unwrap_or(true) })
+            }
             ("sidetrack:closed", Some(sid), _) => Some(FromWorker::SessionClosed { sid }),
             ("sidetrack:sockets-closed", ..) => self.count.map(|count| FromWorker::SocketsClosed { count }),
             ("sidetrack:hello", ..) => Some(FromWorker::Hello { main: self.main.unwrap_or_default() }),
@@ -279,9 +285,11 @@ mod tests {
 
     #[test]
     fn reads_sessions_of_sticky_and_of_the_shim() {
-        let opened = FromWorker::SessionOpened { sid: "abc".into() };
+        let opened = FromWorker::SessionOpened { sid: "abc".into(), ends: true };
         assert_eq!(parse(r#"{"type":"sticky:connection","data":"abc"}"#), opened);
         assert_eq!(parse(r#"{"type":"sidetrack:opened","sid":"abc"}"#), opened);
+        let bundled = parse(r#"{"type":"sidetrack:opened","sid":"abc","ends":false}"#);
+        assert_eq!(bundled, FromWorker::SessionOpened { sid: "abc".into(), ends: false });
         assert_eq!(
             parse(r#"{"type":"sticky:disconnection","data":"abc"}"#),
             FromWorker::SessionClosed { sid: "abc".into() }
