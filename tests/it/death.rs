@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Client, alive, client, eventually_within, get, job, kill, pid, poll_session, session_at, sidetrack,
-    signal, try_get, worker,
+    Client, alive, client, eventually, eventually_within, get, job, kill, pid, poll_session, session_at,
+    sidetrack, signal, try_get, worker,
 };
 
 const GET: &str = "GET /pid HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
@@ -20,6 +20,16 @@ fn connect(address: SocketAddr, number: usize) -> Vec<Client> {
     (0..number).map(|_| Client::with(address, GET)).collect()
 }
 
+/// Waits until all but this many are answered.
+#[track_caller]
+fn stuck(clients: &mut [Client], number: usize) {
+    eventually(&format!("all but {number} are answered"), || {
+        let waiting =
+            clients.iter_mut().filter_map(|client| client.quiet_for(Duration::from_millis(1)).then_some(()));
+        (waiting.count() == number).then_some(())
+    });
+}
+
 #[test]
 fn killed_with_connections_it_has_not_acknowledged() {
     let sidetrack = sidetrack(worker("listen.js")).policy("round-robin").start();
@@ -28,9 +38,7 @@ fn killed_with_connections_it_has_not_acknowledged() {
     signal(victim, Signal::SIGSTOP);
     // A third of them goes to a worker that reads nothing, and says nothing.
     let mut clients = connect(address, 30);
-    let stuck =
-        clients.iter_mut().filter_map(|client| client.quiet_for(Duration::from_millis(100)).then_some(()));
-    assert_eq!(stuck.count(), 10);
+    stuck(&mut clients, 10);
     kill(victim);
     for client in &mut clients {
         assert_ne!(client.response().pid(), victim, "answered by another");
@@ -52,9 +60,7 @@ fn killed_with_a_full_window_and_a_queue_behind_it() {
     signal(victim, Signal::SIGSTOP);
     let mut clients = connect(sidetrack.address(), 60);
     // The last ones are answered by the others: all have been accepted.
-    let stuck =
-        clients.iter_mut().filter_map(|client| client.quiet_for(Duration::from_millis(30)).then_some(()));
-    assert_eq!(stuck.count(), 20);
+    stuck(&mut clients, 20);
     kill(victim);
     for client in &mut clients {
         assert_ne!(client.response().pid(), victim);

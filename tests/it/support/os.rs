@@ -24,9 +24,9 @@ pub fn kill(pid: u32) {
     signal(pid, Signal::SIGKILL);
 }
 
-/// `kill -9` for a process group; it may be gone already.
-pub fn kill_group(pid: u32) {
-    let _ = nix_signal::killpg(id(pid), Signal::SIGKILL);
+/// `kill -9` for a process that may be gone already.
+pub fn end(pid: u32) {
+    let _ = nix_signal::kill(id(pid), Signal::SIGKILL);
 }
 
 /// True while the process runs; a zombie does not.

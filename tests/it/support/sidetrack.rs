@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::os::{MARK, descriptors, marked};
+use super::os::{MARK, descriptors, end, marked};
 use super::wait::PAUSE;
-use super::{PATIENCE, Turn, eventually, kill_group, signal};
+use super::{PATIENCE, Turn, eventually, signal};
 
 /// A run to be started.
 #[derive(Debug)]
@@ -316,10 +316,8 @@ impl Drop for Sidetrack {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        for pid in self.processes() {
-            // Workers lead groups of their own.
-            kill_group(pid);
-        }
+        // Its workers, and what they have started.
+        self.processes().into_iter().for_each(end);
         if thread::panicking() {
             eprintln!("--- sidetrack {} and its workers said:\n{}\n---", self.pid, self.log());
         }
