@@ -4,17 +4,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::{
-    Client, Sidetrack, client, eventually, fake, get, kill, pid, sidetrack, try_get, worker,
+    Client, Sidetrack, client, eventually, fake, get, kill, pid, sidetrack, sockets, try_get, worker,
 };
 
 const GET: &str = "GET /pid HTTP/1.1\r\nHost: test\r\n\r\n";
-
-/// The TCP connections a process holds.
-fn sockets(pid: u32) -> usize {
-    let folder = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    let targets = folder.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
-}
 
 #[test]
 fn three_thousand_clients_at_once() {

@@ -11,7 +11,7 @@ mod wait;
 pub use fake::fake;
 pub use http::{Client, Response, get, pid, poll_session, session_at, try_get};
 pub use node::{client, job, worker};
-pub use os::{alive, children, kill, signal};
+pub use os::{alive, children, kill, signal, sockets};
 pub use sidetrack::{Run, Sidetrack, check, sidetrack};
 pub use turn::Turn;
 pub use wait::{PATIENCE, eventually, eventually_within};

@@ -69,6 +69,11 @@ pub fn descriptors(pid: u32) -> Vec<String> {
     folder.filter_map(Result::ok).map(describe).collect()
 }
 
+/// How many sockets a process has.
+pub fn sockets(pid: u32) -> usize {
+    descriptors(pid).iter().filter(|descriptor| descriptor.contains(" socket:")).count()
+}
+
 fn processes() -> impl Iterator<Item = u32> {
     let folder = fs::read_dir("/proc").expect("/proc");
     folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
