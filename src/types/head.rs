@@ -1,5 +1,6 @@
 //! The head of the first unread request on a connection: its bytes, and where the parts are.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// More header lines than any real client sends. A head with more is refused.
@@ -57,9 +58,9 @@ impl Head {
             }
             _ => {}
         }
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(bytes) {
+        let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(bytes, &mut headers) {
             Ok(httparse::Status::Partial) => Ok(Progress::Partial),
             Ok(httparse::Status::Complete(length)) => {
                 let span = |part: Option<&str>| range_in(bytes, part.unwrap_or_default());

@@ -1,6 +1,7 @@
 //! Messages as bytes, newline included.
 
 use std::fmt::Display;
+use std::io::Write as _;
 
 use serde_json::{Value, json};
 
@@ -28,8 +29,9 @@ pub const PROBE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"ms
 /// Carries a connection to the worker's own listening server, as a cluster primary does.
 pub fn new_connection(out: &mut Vec<u8>, key: &str, seq: u64) {
     out.extend_from_slice(b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_CLUSTER\",\"act\":\"newconn\",\"key\":");
-    out.extend_from_slice(Value::from(key).to_string().as_bytes());
-    out.extend_from_slice(format!(",\"seq\":{seq}}}}}\n").as_bytes());
+    // Neither can fail: the one writes a text, the other a number, and both into memory.
+    let _ = serde_json::to_writer(&mut *out, key);
+    let _ = writeln!(out, ",\"seq\":{seq}}}}}");
 }
 
 /// Where a worker's `listen()` is told it listens.

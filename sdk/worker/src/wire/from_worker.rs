@@ -86,9 +86,12 @@ impl<'a> FromWorker<'a> {
     /// # Errors
     /// When the line is not JSON.
     pub fn parse(line: &'a [u8]) -> Result<Self, serde_json::Error> {
-        // One of these comes for every connection.
+        // These come for every connection, always in these very bytes.
         if line == b"{\"cmd\":\"NODE_HANDLE_ACK\"}" {
             return Ok(Self::HandleAck);
+        }
+        if let Some(ack) = accepted(line) {
+            return Ok(Self::Accepted { ack, accepted: true });
         }
         let line: Line<'a> = match serde_json::from_slice(line) {
             Ok(line) => line,
@@ -103,6 +106,15 @@ impl<'a> FromWorker<'a> {
             None => line.message(),
         })
     }
+}
+
+/// The number in a listening server's yes, if the line is one as Node writes it.
+fn accepted(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_prefix(b"{\"cmd\":\"NODE_CLUSTER\",\"ack\":")?;
+    let digits = rest.iter().position(|byte| !byte.is_ascii_digit())?;
+    let tail = rest[digits..].strip_prefix(b",\"accepted\":true,\"seq\":")?.strip_suffix(b"}")?;
+    let number = std::str::from_utf8(&rest[..digits]).ok()?;
+    if tail.iter().all(u8::is_ascii_digit) { number.parse().ok() } else { None }
 }
 
 /// Every field of every message, all optional: one pass over the line whatever it is.
@@ -261,6 +273,16 @@ mod tests {
         assert_eq!(
             parse(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true,"seq":3}"#),
             FromWorker::Accepted { ack: 7, accepted: true }
+        );
+        for other in [
+            r#"{"seq":3,"accepted":true,"ack":7,"cmd":"NODE_CLUSTER"}"#,
+            r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":true}"#,
+        ] {
+            assert_eq!(parse(other), FromWorker::Accepted { ack: 7, accepted: true });
+        }
+        assert_eq!(
+            parse(r#"{"cmd":"NODE_CLUSTER","ack":7,"accepted":false,"seq":3}"#),
+            FromWorker::Accepted { ack: 7, accepted: false }
         );
         assert_eq!(
             parse(
