@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::config::{Config, Problems};
-use crate::drain::{Drain, Phase, Phases};
+use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
 use crate::pipeline::Pipeline;
 use crate::policy::Chain;
@@ -107,11 +107,8 @@ impl App {
         }
 
         let servers = Servers::new(&config.listen, config.peek.timeout).map_err(bind_problems)?;
-        let shim = match config.shim {
-            true => Some(Arc::new(node::Shim::write().map_err(|error| trouble("shim", error))?)),
-            false => None,
-        };
-        let program = Program { command: config.command.clone(), shim };
+        let shim = config.shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
+        let program = Program { command: config.command.clone(), shim: shim.map(Arc::new) };
 
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
@@ -140,9 +137,8 @@ impl App {
         });
         let (drain, phases) = Drain::new();
         let permits = Arc::new(Semaphore::new(config.max_pending));
-        let (keep_open, open_until) = watch::channel(());
         let gate =
-            Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry), open: open_until };
+            Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry), phases: phases.clone() };
         let mut listeners = JoinSet::new();
 
         let mut slots = JoinSet::new();
@@ -179,9 +175,9 @@ impl App {
                 _ = terminate.recv() => {}
             }
         };
-        drop(keep_open);
-        while listeners.join_next().await.is_some() {}
-        let cut = stop(&drain, &phases, &config, &permits, &mut slots, again).await;
+        drain.enter(Phase::Closing);
+        finished(&mut listeners).await;
+        let cut = stop(&drain, &config, &permits, &mut slots, again).await;
         report(&telemetry);
         if let Some(path) = &config.ready_file {
             // Nothing is ready any more. It may never have been written.
@@ -245,11 +241,10 @@ async fn judge(
     Some(Err(problem))
 }
 
-/// Ends the run in order, once its listeners are closed: connections on their way, workers. True when something had
-/// to be cut off.
+/// Ends the run in order, once its listeners are closed: connections on their way, workers. True
+/// when something had to be cut off.
 async fn stop(
     drain: &Drain,
-    phases: &Phases,
     config: &Config,
     permits: &Arc<Semaphore>,
     slots: &mut JoinSet<()>,
@@ -261,8 +256,7 @@ async fn stop(
         // Every permit back means that every connection is in a worker's hands or gone.
         drop(timeout(SETTLE.min(config.drain_timeout), permits.acquire_many(all)).await);
         drain.enter(Phase::Draining);
-        let everybody = async { while slots.join_next().await.is_some() {} };
-        timeout(config.drain_timeout, everybody).await.is_ok()
+        timeout(config.drain_timeout, finished(slots)).await.is_ok()
     };
     let drained = tokio::select! {
         drained = orderly => drained,
@@ -276,13 +270,16 @@ async fn stop(
     }
     tracing::warn!(left = slots.len(), "workers are still there; they are ended");
     drain.enter(Phase::Ending);
-    let gone = async { while slots.join_next().await.is_some() {} };
-    if timeout(GRACE, gone).await.is_err() {
+    if timeout(GRACE, finished(slots)).await.is_err() {
         drain.enter(Phase::Cutting);
-        while slots.join_next().await.is_some() {}
+        finished(slots).await;
     }
-    debug_assert_ne!(phases.now(), Phase::Running);
     true
+}
+
+/// Waits for the end of every task.
+async fn finished(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
 }
 
 /// The figures of the whole run, in one line.

@@ -5,9 +5,10 @@ use tokio::sync::watch;
 /// Where a run stands. It only ever moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Serving, or about to; at the end with closed listeners, while connections on their way
-    /// still reach their workers.
+    /// Serving, or about to.
     Running,
+    /// The listeners close; connections on their way still reach their workers.
+    Closing,
     /// The workers finish what they have.
     Draining,
     /// Workers that are still there are told to end.

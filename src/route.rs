@@ -111,16 +111,15 @@ impl Router {
 
     /// Who may be chosen now; waits for the first one.
     async fn some_worker(&self) -> Result<(Roster, Vec<u32>), Refusal> {
-        let (roster, loads) = self.fleet.roster();
-        if !roster.workers.is_empty() {
-            return Ok((roster, loads));
+        let anybody = || Some(self.fleet.roster()).filter(|(roster, _)| !roster.workers.is_empty());
+        if let Some(now) = anybody() {
+            return Ok(now);
         }
         let mut changes = self.fleet.watch();
         let wait = async {
             loop {
-                let (roster, loads) = self.fleet.roster();
-                if !roster.workers.is_empty() {
-                    return (roster, loads);
+                if let Some(now) = anybody() {
+                    return now;
                 }
                 // The fleet outlives every wait, so this cannot fail.
                 if changes.changed().await.is_err() {
@@ -144,9 +143,7 @@ impl Router {
             Decision::Refuse(refusal) => Err(refusal),
             Decision::Worker(worker) if self.fleet.serves(worker, server) => Ok(worker),
             Decision::Worker(_) | Decision::Defer => {
-                let serving =
-                    roster.workers.iter().zip(loads).filter(|(info, _)| self.fleet.serves(info.id, server));
-                serving.min_by_key(|(_, load)| **load).map(|(info, _)| info.id).ok_or_else(Self::no_worker)
+                self.least_loaded(server, None, roster, loads).ok_or_else(Self::no_worker)
             }
         }
     }
@@ -155,9 +152,19 @@ impl Router {
     #[must_use]
     pub fn another(&self, server: ServerId, except: WorkerId) -> Option<WorkerId> {
         let (roster, loads) = self.fleet.roster();
-        let others = roster.workers.iter().zip(loads);
-        let serving = others.filter(|(info, _)| info.id != except && self.fleet.serves(info.id, server));
-        serving.min_by_key(|(_, load)| *load).map(|(info, _)| info.id)
+        self.least_loaded(server, Some(except), &roster, &loads)
+    }
+
+    fn least_loaded(
+        &self,
+        server: ServerId,
+        except: Option<WorkerId>,
+        roster: &Roster,
+        loads: &[u32],
+    ) -> Option<WorkerId> {
+        let fits = |id| Some(id) != except && self.fleet.serves(id, server);
+        let serving = roster.workers.iter().zip(loads).filter(|(info, _)| fits(info.id));
+        serving.min_by_key(|(_, load)| **load).map(|(info, _)| info.id)
     }
 
     /// What a client is told when nobody can take its connection.

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use tokio::io::Interest;
-use tokio::sync::{self, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::Bound;
+use crate::drain::{Phase, Phases};
 use crate::sys::reactor::watch;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Accepted, ServerId};
@@ -31,11 +32,10 @@ pub struct Gate {
     /// overload waits in the kernel's backlog and not in our memory.
     pub permits: Arc<Semaphore>,
     pub telemetry: Arc<Telemetry>,
-    /// Closed when its sender is dropped.
-    pub open: sync::watch::Receiver<()>,
+    pub phases: Phases,
 }
 
-/// Accepts until the gate closes, then takes those who have come before, and closes the listener.
+/// Accepts until the run closes its listeners, then takes those who have come before, and closes the listener.
 /// No error of accept ends it.
 ///
 /// `admit` must not wait: it starts the connection's life and returns.
@@ -43,18 +43,20 @@ pub struct Gate {
 /// # Errors
 /// When the listener cannot be watched at all.
 pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
-    let mut open = gate.open.clone();
+    let mut phases = gate.phases.clone();
+    let admit = |accepted| {
+        gate.telemetry.counters.accepted.one();
+        admit(accepted);
+    };
     tokio::select! {
         biased;
-        // Nothing is ever sent: it changes by being dropped.
-        _ = open.changed() => {}
+        () = phases.reached(Phase::Closing) => {}
         broken = run(&bound, server, &gate, &admit) => return broken,
     }
     // The kernel has told these that they are connected: closing now would reset them.
     while let Ok(permit) = Arc::clone(&gate.permits).try_acquire_owned()
         && let Ok((socket, peer)) = bound.accept()
     {
-        gate.telemetry.counters.accepted.one();
         admit(Accepted { socket, peer, server, permit });
     }
     Ok(())
@@ -70,7 +72,6 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
             Ok((socket, peer)) => {
                 exhausted = false;
                 pace.arrived();
-                gate.telemetry.counters.accepted.one();
                 admit(Accepted { socket, peer, server, permit });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

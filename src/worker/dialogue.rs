@@ -130,23 +130,27 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 Ok(Parcel::Probe(_)) => {}
                 Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
             },
-            Ok(FromWorker::SessionOpened { sid, ends: false }) => {
-                // Its end will not be seen, so it cannot be part of the load.
-                match fleet.sessions.open_fleeting(&sid, worker.id) {
-                    Opened::New => counters.sessions_opened.one(),
+            Ok(FromWorker::SessionOpened { sid, ends }) => {
+                let sessions = &fleet.sessions;
+                let opened = if ends {
+                    sessions.open(&sid, worker.id)
+                } else {
+                    sessions.open_fleeting(&sid, worker.id)
+                };
+                match opened {
+                    Opened::New => {
+                        counters.sessions_opened.one();
+                        // One whose end will not be seen can be no part of the load.
+                        if ends {
+                            worker.load.session_opened();
+                            let event = policy::Event::SessionOpened { sid: &sid, worker: worker.id };
+                            fleet.policy.notice(event);
+                        }
+                    }
                     Opened::Known => {}
                     Opened::Taken | Opened::Full => counters.sessions_refused.one(),
                 }
             }
-            Ok(FromWorker::SessionOpened { sid, ends: true }) => match fleet.sessions.open(&sid, worker.id) {
-                Opened::New => {
-                    counters.sessions_opened.one();
-                    worker.load.session_opened();
-                    fleet.policy.notice(policy::Event::SessionOpened { sid: &sid, worker: worker.id });
-                }
-                Opened::Known => {}
-                Opened::Taken | Opened::Full => counters.sessions_refused.one(),
-            },
             Ok(FromWorker::SessionClosed { sid }) => {
                 if fleet.sessions.close(&sid, worker.id) {
                     counters.sessions_closed.one();

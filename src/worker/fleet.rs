@@ -42,6 +42,8 @@ pub struct Fleet {
 struct Members {
     workers: Vec<Arc<Worker>>,
     roster: Roster,
+    /// The workers of the roster, in its order.
+    ready: Vec<Arc<Worker>>,
     next_id: u32,
     adapters: Adapters,
     opened: Vec<ServerId>,
@@ -87,6 +89,7 @@ impl Fleet {
         let members = Members {
             workers: Vec::new(),
             roster,
+            ready: Vec::new(),
             next_id: 0,
             adapters: Adapters::default(),
             opened: Vec::new(),
@@ -110,8 +113,7 @@ impl Fleet {
     #[must_use]
     pub fn roster(&self) -> (Roster, Vec<u32>) {
         let members = self.lock();
-        let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
-        let loads = ready.map(|worker| worker.total_load()).collect();
+        let loads = members.ready.iter().map(|worker| worker.total_load()).collect();
         (members.roster.clone(), loads)
     }
 
@@ -121,30 +123,17 @@ impl Fleet {
         self.version.subscribe()
     }
 
-    /// True when the worker lives, be it ready or not.
-    #[must_use]
-    pub fn alive(&self, id: WorkerId) -> bool {
-        self.lock().workers.iter().any(|worker| worker.id == id)
-    }
-
     /// True when the worker can take connections for a server.
     #[must_use]
     pub fn serves(&self, id: WorkerId, server: ServerId) -> bool {
         self.find(id).is_some_and(|worker| worker.lock().profile.serves(server))
     }
 
-    /// The slot's name of a worker that lives.
-    #[must_use]
-    pub fn slot(&self, id: WorkerId) -> Option<String> {
-        self.find(id).map(|worker| worker.slot.clone())
-    }
-
     /// Slot and process of every worker that may be chosen.
     #[must_use]
     pub fn ready(&self) -> Vec<(String, u32)> {
         let members = self.lock();
-        let ready = members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
-        let mut list: Vec<_> = ready.map(|worker| (worker.slot.clone(), worker.pid)).collect();
+        let mut list: Vec<_> = members.ready.iter().map(|worker| (worker.slot.clone(), worker.pid)).collect();
         list.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
         list
     }
@@ -246,9 +235,9 @@ impl Fleet {
                 draining: false,
                 labels: Vec::new(),
             };
-            let ready =
-                members.workers.iter().filter(|worker| worker.lock().profile.standing == Standing::Ready);
-            let workers = ready.map(info).collect();
+            let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
+            members.ready = members.workers.iter().filter(ready).cloned().collect();
+            let workers = members.ready.iter().map(info).collect();
             members.roster = Roster { version: members.roster.version + 1, workers };
             members.roster.version
         };
