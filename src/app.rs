@@ -75,7 +75,7 @@ impl App {
     /// # Errors
     /// When the policy cannot be used.
     pub fn new(config: Config) -> Result<Self, Problems> {
-        let sessions = Arc::new(SessionTable::new(config.max_sessions));
+        let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
         let owner = Arc::clone(&sessions);
         let policy = Chain::load(&config.policy, &config.policy_settings, owner)
             .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
@@ -108,7 +108,12 @@ impl App {
 
         let servers = Servers::new(&config.listen, config.peek.timeout).map_err(bind_problems)?;
         let shim = config.shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
-        let program = Program { command: config.command.clone(), shim: shim.map(Arc::new) };
+        let program = Program {
+            command: config.command.clone(),
+            shim: shim.map(Arc::new),
+            session_key: config.route.session_key.clone(),
+            keepalive: config.keepalive,
+        };
 
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
@@ -129,14 +134,15 @@ impl App {
             policy: Arc::clone(&policy),
             telemetry: Arc::clone(&telemetry),
         };
+        let permits = Arc::new(Semaphore::new(config.max_pending));
         let pipeline = Arc::new(Pipeline {
             peek: config.peek.clone(),
             router,
             fleet: Arc::clone(&fleet),
+            permits: Arc::clone(&permits),
             telemetry: Arc::clone(&telemetry),
         });
         let (drain, phases) = Drain::new();
-        let permits = Arc::new(Semaphore::new(config.max_pending));
         let gate =
             Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry), phases: phases.clone() };
         let mut listeners = JoinSet::new();

@@ -5,12 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use sidetrack_worker::wire::Luggage;
+use tokio::sync::Semaphore;
+
 use crate::handoff::{self, Routed};
 use crate::peek::{self, Headless};
 use crate::route::Router;
+use crate::sys::socket;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Accepted, HeadError, Peeked, Refusal, Request, WorkerId};
-use crate::worker::{Fleet, Returned, Undelivered, Why};
+use crate::worker::{Fleet, HandedBack, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
 const MOST_ATTEMPTS: u32 = 3;
@@ -21,6 +25,8 @@ pub struct Pipeline {
     pub peek: peek::Settings,
     pub router: Router,
     pub fleet: Arc<Fleet>,
+    /// One for each connection between accept and a worker's acknowledgement.
+    pub permits: Arc<Semaphore>,
     pub telemetry: Arc<Telemetry>,
 }
 
@@ -34,12 +40,19 @@ impl Pipeline {
         start(async move { pipeline.live(accepted).await });
     }
 
-    /// Takes back connections that workers did not get, for as long as the run lasts.
+    /// Takes connections that workers did not get or handed back, for as long as the run lasts.
     pub async fn take_back(self: Arc<Self>) {
         loop {
-            for Returned { routed, why, from } in self.fleet.returned().await {
+            for returned in self.fleet.returned().await {
                 let pipeline = Arc::clone(&self);
-                start(async move { pipeline.again(routed, why, from).await });
+                start(async move {
+                    match returned {
+                        Returned::Undelivered { routed, why, from } => {
+                            pipeline.again(routed, why, from).await
+                        }
+                        Returned::HandedBack(back) => pipeline.re_enter(back).await,
+                    }
+                });
             }
         }
     }
@@ -62,6 +75,10 @@ impl Pipeline {
             Ok(choice) => choice,
             Err(refusal) => return self.refuse(routed.accepted, &refusal).await,
         };
+        if choice.unknown {
+            // Nobody is known to have the session: whoever gets it says so to the client.
+            routed.accepted.luggage.last_stop = true;
+        }
         // The policy knows nothing of the attempt before: its next turn may well be the same.
         if failed == Some(choice.worker)
             && routed.request.session.is_none()
@@ -102,6 +119,21 @@ impl Pipeline {
         let (peer, attempt) = (routed.accepted.peer, routed.request.attempt);
         self.telemetry.emit(Event::Rerouted { peer, attempt });
         self.deliver(routed, Some(from)).await;
+    }
+
+    /// A connection whose next request belongs to another worker: its life begins again.
+    async fn re_enter(&self, back: HandedBack) {
+        let HandedBack { socket, server, data } = back;
+        let Ok(peer) = socket::peer(&socket) else {
+            // The client has left meanwhile, or this never was one.
+            return self.telemetry.counters.gone.one();
+        };
+        // The run outlives every connection, so the semaphore is never closed.
+        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+        // Whoever gets it keeps it: sent on twice, an unknown session would circulate.
+        let luggage = Luggage { data, last_stop: true };
+        self.telemetry.emit(Event::HandedBack { peer });
+        self.live(Accepted { socket, peer, server, luggage, permit }).await;
     }
 
     async fn turn_away(&self, accepted: Accepted, why: Headless) {

@@ -36,6 +36,8 @@ pub struct Router {
 pub struct Choice {
     pub worker: WorkerId,
     pub generation: u64,
+    /// The request names a session that nobody is known to have.
+    pub unknown: bool,
 }
 
 impl SessionOwner for SessionTable {
@@ -63,15 +65,23 @@ impl Router {
     /// # Errors
     /// The answer for the client when the policy refuses it or no worker becomes ready.
     pub async fn route(&self, server: ServerId, request: &mut Request) -> Result<Choice, Refusal> {
-        if let Some(sid) = request.session.clone()
-            && let Some(choice) = self.owner(&sid, server, request).await?
+        let sid = request.session.clone();
+        if let Some(sid) = &sid
+            && let Some(choice) = self.owner(sid, server, request).await?
         {
             return Ok(choice);
         }
         let (roster, loads) = self.some_worker().await?;
         let answer = self.policy.balance(&roster, &loads, request);
-        self.settle(answer.decision, server, &roster, &loads)
-            .map(|worker| Choice { worker, generation: answer.generation })
+        let worker = self.settle(answer.decision, server, &roster, &loads)?;
+        if let Some(sid) = &sid
+            && self.settings.session_key.made_by_client()
+        {
+            // Its other requests may be on their way already: they follow this one. The worker
+            // says the same again for as long as it hears of the session.
+            self.sessions.open_fleeting(sid, worker);
+        }
+        Ok(Choice { worker, generation: answer.generation, unknown: sid.is_some() })
     }
 
     /// Who has the session: the policy may know, the table does, and a worker may be about to
@@ -85,7 +95,7 @@ impl Router {
         let (roster, loads) = self.fleet.roster();
         let answer = self.policy.find(sid, &roster, &loads, request);
         let generation = answer.generation;
-        let known = |worker| Some(Choice { worker, generation });
+        let known = |worker| Some(Choice { worker, generation, unknown: false });
         match answer.decision {
             Decision::Worker(worker) if self.fleet.serves(worker, server) => return Ok(known(worker)),
             Decision::Refuse(refusal) => return Err(refusal),
@@ -101,8 +111,9 @@ impl Router {
             return Ok(known(worker));
         }
         // Without the shim a worker answers its client before it tells us of the session. The
-        // connection waits unread. One that was routed before has waited already.
-        if request.attempt > 0 {
+        // connection waits unread. One that was routed before has waited already, and nobody
+        // announces what the client itself makes up.
+        if request.attempt > 0 || self.settings.session_key.made_by_client() {
             return Ok(None);
         }
         self.telemetry.counters.held.one();

@@ -6,7 +6,7 @@ use super::{Config, Given};
 use crate::policy::{self, PolicySource};
 use crate::session::SessionKey;
 use crate::telemetry::trace;
-use crate::worker::{self, Restarts};
+use crate::worker::{self, KeepAlive, Restarts};
 use crate::{peek, route};
 
 /// A setting: a flag `--name` and a key `name` in the file.
@@ -50,6 +50,7 @@ impl Key {
 }
 
 const GIBIBYTE: u64 = 1 << 30;
+const SHORTEST_SESSION_IDLE: Duration = Duration::from_secs(120);
 
 /// All settings, in the order of the help.
 pub const KEYS: &[Key] = &[
@@ -136,6 +137,18 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "keepalive",
+        flag: "keepalive",
+        value: "MODE",
+        help: "What happens to a request on a used connection that belongs to another worker: hand-back moves the connection there, close ends every connection after one response, worker leaves it to the worker",
+        default: "hand-back",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| {
+            given.parsed::<KeepAlive>("hand-back, close or worker").map(|mode| config.keepalive = mode)
+        },
+    },
+    Key {
         name: "ready-file",
         flag: "ready-file",
         value: "PATH",
@@ -204,6 +217,24 @@ pub const KEYS: &[Key] = &[
         group: "Limits",
         kind: Kind::One,
         apply: |config, given| given.number(1, 1 << 30).map(|number| config.max_sessions = number),
+    },
+    Key {
+        name: "session-idle",
+        flag: "session-idle",
+        value: "TIME",
+        help: "How long a session whose end no worker announces (cookies, headers, paths, bundled servers) is remembered after it was last used",
+        default: "30m",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| {
+            let time = given.duration()?;
+            // Workers say once a minute which of them are in use.
+            if time < SHORTEST_SESSION_IDLE {
+                return Err(format!("expected a time of at least 2m, found {given}"));
+            }
+            config.session_idle = time;
+            Ok(())
+        },
     },
     Key {
         name: "window",
@@ -381,6 +412,8 @@ impl Config {
             drain_timeout: zero,
             max_pending: 1,
             max_sessions: 1,
+            session_idle: zero,
+            keepalive: KeepAlive::HandBack,
         }
     }
 }

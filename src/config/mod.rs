@@ -18,7 +18,7 @@ pub use value::Given;
 use crate::listener::Listen;
 use crate::policy::PolicySource;
 use crate::telemetry::trace::Format;
-use crate::worker::node;
+use crate::worker::{KeepAlive, node};
 use crate::{peek, policy, route, worker};
 
 /// A whole run.
@@ -40,6 +40,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     pub max_pending: usize,
     pub max_sessions: usize,
+    pub session_idle: Duration,
+    pub keepalive: KeepAlive,
 }
 
 /// One setting as somebody gave it.

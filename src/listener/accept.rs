@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use sidetrack_worker::wire::Luggage;
 use tokio::io::Interest;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -57,7 +58,7 @@ pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(A
     while let Ok(permit) = Arc::clone(&gate.permits).try_acquire_owned()
         && let Ok((socket, peer)) = bound.accept()
     {
-        admit(Accepted { socket, peer, server, permit });
+        admit(Accepted { socket, peer, server, luggage: Luggage::default(), permit });
     }
     Ok(())
 }
@@ -72,7 +73,7 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
             Ok((socket, peer)) => {
                 exhausted = false;
                 pace.arrived();
-                admit(Accepted { socket, peer, server, permit });
+                admit(Accepted { socket, peer, server, luggage: Luggage::default(), permit });
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // An idle listener keeps no permit from a busy one.

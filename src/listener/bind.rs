@@ -69,10 +69,9 @@ impl Bound {
     /// As `accept(2)`; `WouldBlock` when there is none.
     pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
         match &self.socket {
-            Listening::Tcp(listener) => listener.accept().map(|(client, peer)| {
-                // An IPv4 client of a dual-stack socket is an IPv4 client.
-                (client.into(), Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())))
-            }),
+            Listening::Tcp(listener) => {
+                listener.accept().map(|(client, peer)| (client.into(), Some(sys::socket::canonical(peer))))
+            }
             Listening::Unix(listener, _) => listener.accept().map(|(client, _)| (client.into(), None)),
         }
     }

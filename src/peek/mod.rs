@@ -55,6 +55,9 @@ thread_local! {
 /// # Errors
 /// The connection and why it has no head.
 pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Accepted, Headless)> {
+    if !accepted.luggage.data.is_empty() {
+        return unpack(accepted);
+    }
     let mut seen = 0;
     let outcome = match look(&accepted, settings.limit, &mut seen) {
         Ok(Progress::Complete(head)) => Ok(head),
@@ -64,6 +67,16 @@ pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Ac
     match outcome {
         Ok(head) => Ok(Peeked { accepted, head }),
         Err(headless) => Err((accepted, headless)),
+    }
+}
+
+/// The head of a connection that comes back is in what its worker has read, whole: no worker knows
+/// where a request belongs before.
+fn unpack(accepted: Accepted) -> Result<Peeked, (Accepted, Headless)> {
+    match Head::parse(&accepted.luggage.data) {
+        Ok(Progress::Complete(head)) => Ok(Peeked { accepted, head }),
+        Ok(Progress::Partial) => Err((accepted, Headless::Gone)),
+        Err(error) => Err((accepted, Headless::Invalid(error))),
     }
 }
 

@@ -64,6 +64,15 @@ impl SessionKey {
     }
 }
 
+impl SessionKey {
+    /// True when clients make up the id, as in SockJS: the first request that names one begins the
+    /// session.
+    #[must_use]
+    pub fn made_by_client(&self) -> bool {
+        matches!(self, Self::Path(_))
+    }
+}
+
 impl fmt::Display for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -10,9 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::types::WorkerId;
 
-/// How long a session whose end nobody announces is remembered after its last request. Engine.IO
-/// gives a silent client up after 45 s by default.
-const FLEETING: Duration = Duration::from_secs(120);
+/// A session heard of more recently than this is in use: Engine.IO clients ask every 25 s.
+const SHORTEST_IDLE: Duration = Duration::from_secs(60);
 
 /// Below this many, fleeting sessions are not looked through.
 const LEAST_TIDY: usize = 1024;
@@ -22,12 +21,14 @@ const LEAST_TIDY: usize = 1024;
 pub struct SessionTable {
     inner: Mutex<Inner>,
     limit: usize,
+    /// How long a session whose end nobody announces is remembered after it was last heard of.
+    idle: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     owners: HashMap<Box<str>, WorkerId>,
-    /// Sessions whose end nobody will announce, and when they were asked for last.
+    /// Sessions whose end nobody will announce, and when they were last heard of.
     fleeting: HashMap<Box<str>, (WorkerId, Instant)>,
     /// How many fleeting ones there may be before the old ones are looked for.
     tidy_at: usize,
@@ -48,10 +49,11 @@ pub enum Opened {
 }
 
 impl SessionTable {
-    /// An empty table for at most `limit` sessions.
+    /// An empty table for at most `limit` sessions. Those whose end nobody announces are forgotten
+    /// when they are `idle`.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
-        Self { inner: Mutex::default(), limit }
+    pub fn new(limit: usize, idle: Duration) -> Self {
+        Self { inner: Mutex::default(), limit, idle }
     }
 
     /// The owner of a session.
@@ -68,12 +70,12 @@ impl SessionTable {
     }
 
     /// A worker announces a session whose end it will not announce. It is forgotten when nobody
-    /// has asked for it in a while.
+    /// has asked for it, or announced it again, in a while.
     pub fn open_fleeting(&self, sid: &str, worker: WorkerId) -> Opened {
         let now = Instant::now();
         self.enter(sid, worker, |inner| {
             if inner.fleeting.len() >= inner.tidy_at {
-                inner.fleeting.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < FLEETING);
+                inner.forget_idle(now, self.idle);
                 // Looked through again only when it has doubled: a constant cost for each session.
                 inner.tidy_at = (inner.fleeting.len() * 2).max(LEAST_TIDY);
             }
@@ -86,7 +88,7 @@ impl SessionTable {
         match inner.owner(sid) {
             Some(owner) if owner == worker => return Opened::Known,
             Some(_) => return Opened::Taken,
-            None if inner.len() >= self.limit => return Opened::Full,
+            None if inner.len() >= self.limit && !inner.make_room(self.idle) => return Opened::Full,
             None => insert(&mut inner),
         }
         for waiter in inner.waiting.remove(sid).unwrap_or_default() {
@@ -178,6 +180,22 @@ impl Inner {
     fn len(&self) -> usize {
         self.owners.len() + self.fleeting.len()
     }
+
+    fn forget_idle(&mut self, now: Instant, idle: Duration) {
+        self.fleeting.retain(|_, (_, seen)| now.saturating_duration_since(*seen) < idle);
+    }
+
+    /// At the limit, sessions that nobody ends give way to new ones, the longest idle first. False
+    /// when all of them are in use.
+    fn make_room(&mut self, idle: Duration) -> bool {
+        let (now, before) = (Instant::now(), self.fleeting.len());
+        let mut idle = idle;
+        while self.fleeting.len() == before && idle >= SHORTEST_IDLE {
+            self.forget_idle(now, idle);
+            idle /= 2;
+        }
+        self.fleeting.len() < before
+    }
 }
 
 #[cfg(test)]
@@ -186,10 +204,11 @@ mod tests {
 
     const A: WorkerId = WorkerId(1);
     const B: WorkerId = WorkerId(2);
+    const IDLE: Duration = Duration::from_secs(120);
 
     #[test]
     fn the_first_claim_stands_and_only_the_owner_ends_it() {
-        let table = SessionTable::new(10);
+        let table = SessionTable::new(10, IDLE);
         assert_eq!(table.open("s", A), Opened::New);
         assert_eq!(table.open("s", A), Opened::Known);
         assert_eq!(table.open("s", B), Opened::Taken);
@@ -201,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_dead_workers_sessions_go_and_the_others_stay() {
-        let table = SessionTable::new(10);
+        let table = SessionTable::new(10, IDLE);
         for (sid, worker) in [("a", A), ("b", B), ("c", A)] {
             table.open(sid, worker);
         }
@@ -211,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let table = SessionTable::new(1);
+        let table = SessionTable::new(1, IDLE);
         table.open("a", A);
         assert_eq!(table.open("b", A), Opened::Full);
         assert_eq!(table.open("a", A), Opened::Known);
@@ -219,13 +238,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_ends_is_forgotten_when_nobody_asks() {
-        let table = SessionTable::new(10_000);
+        let table = SessionTable::new(10_000, IDLE);
         assert_eq!(table.open_fleeting("kept", A), Opened::New);
         assert_eq!(table.open_fleeting("kept", B), Opened::Taken);
         assert_eq!(table.open_fleeting("left", A), Opened::New);
-        tokio::time::advance(FLEETING / 2).await;
+        tokio::time::advance(IDLE / 2).await;
         assert_eq!(table.owner("kept"), Some(A));
-        tokio::time::advance(FLEETING * 2 / 3).await;
+        tokio::time::advance(IDLE * 2 / 3).await;
         for number in 0..LEAST_TIDY {
             table.open_fleeting(&number.to_string(), B);
         }
@@ -233,8 +252,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn at_the_limit_the_longest_idle_give_way_and_those_in_use_stay() {
+        let table = SessionTable::new(2, IDLE * 10);
+        table.open("owned", A);
+        table.open_fleeting("old", A);
+        assert_eq!(table.open_fleeting("new", A), Opened::Full, "everything is in use");
+        tokio::time::advance(IDLE * 3).await;
+        assert_eq!(table.open("new", A), Opened::New);
+        assert_eq!((table.owner("owned"), table.owner("old")), (Some(A), None));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn whoever_waits_is_told_or_gives_up() {
-        let table = SessionTable::new(10);
+        let table = SessionTable::new(10, IDLE);
         let (told, ()) = tokio::join!(table.announced("s", Duration::from_secs(1)), async {
             tokio::task::yield_now().await;
             table.open("s", A);

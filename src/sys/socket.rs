@@ -1,11 +1,12 @@
 //! Socket calls that neither std nor tokio offers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use nix::libc;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, getpeername, recv, send};
 
 /// Has the kernel keep a new connection to itself until its first byte is there, or until about
 /// `wait` has passed (`tcp(7)`). Then the first peek succeeds without waiting.
@@ -53,4 +54,21 @@ pub fn discard(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
 /// As `send(2)`.
 pub fn write(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(socket.as_fd().as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL)?)
+}
+
+/// Who is at the other end; nobody with an address for a Unix socket.
+///
+/// # Errors
+/// As `getpeername(2)`: when the peer has left, or the descriptor is no socket.
+pub fn peer(socket: impl AsFd) -> io::Result<Option<SocketAddr>> {
+    let name = getpeername::<SockaddrStorage>(socket.as_fd().as_raw_fd())?;
+    let v4 = || name.as_sockaddr_in().map(|v4| SocketAddr::from(std::net::SocketAddrV4::from(*v4)));
+    let v6 = || name.as_sockaddr_in6().map(|v6| SocketAddr::from(std::net::SocketAddrV6::from(*v6)));
+    Ok(v4().or_else(v6).map(canonical))
+}
+
+/// An IPv4 client of a dual-stack socket is an IPv4 client.
+#[must_use]
+pub fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }

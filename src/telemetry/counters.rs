@@ -55,6 +55,8 @@ counters! {
     rerouted,
     /// Connections that waited because a worker had as many unacknowledged as it may.
     queued,
+    /// Connections that workers handed back because their next request belongs elsewhere.
+    handed_back,
     /// Answers of our own instead of a worker's.
     refused,
     /// Requests with a session id nobody knew at first.

@@ -68,6 +68,16 @@ pub enum Event<'a> {
         peer: Option<SocketAddr>,
         attempt: u32,
     },
+    HandedBack {
+        peer: Option<SocketAddr>,
+    },
+    /// A worker hands back so much that something in front must be mixing sessions.
+    ManyHandBacks {
+        worker: &'a str,
+        handed_back: u64,
+        handed_off: u64,
+        period: Duration,
+    },
     HandedOff {
         peer: Option<SocketAddr>,
         worker: u32,
@@ -127,6 +137,18 @@ impl Telemetry {
             Event::Rerouted { peer, attempt } => {
                 counters.rerouted.one();
                 debug!(?peer, attempt, "routed again");
+            }
+            Event::HandedBack { peer } => debug!(?peer, "handed back"),
+            Event::ManyHandBacks { worker, handed_back, handed_off, period } => {
+                warn!(
+                    worker,
+                    handed_back,
+                    handed_off,
+                    ?period,
+                    "most connections come back for another session: a proxy in front seems to share its \
+                     connections among clients. Each move costs about as much as a new connection; let the proxy \
+                     open one per client or close them after each request, or run with --keepalive close"
+                );
             }
             Event::HandedOff { peer, worker, session, generation } => {
                 debug!(?peer, worker, session, generation, "handed off");

@@ -5,7 +5,7 @@ mod counters;
 mod events;
 pub mod trace;
 
-pub use counters::Counters;
+pub use counters::{Counter, Counters};
 pub use events::Event;
 
 /// The figures of one run.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use sidetrack_worker::wire::Luggage;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Head;
@@ -12,7 +13,7 @@ use super::Head;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
 
-/// A connection nobody has looked at yet.
+/// A connection nobody has looked at yet, or whose next request belongs to another worker.
 ///
 /// Owns the only descriptor of the client's socket until a worker has acknowledged its own copy;
 /// dropping it closes the connection and gives the permit back.
@@ -23,6 +24,8 @@ pub struct Accepted {
     pub peer: Option<SocketAddr>,
     /// The server the client called.
     pub server: ServerId,
+    /// Nothing, unless a worker has handed it back.
+    pub luggage: Luggage,
     /// One of the pending connections this process allows.
     pub permit: OwnedSemaphorePermit,
 }

@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::dialogue::{self, Ended};
 use super::fleet::{Fleet, Why};
+use super::mixing::{Mixing, PERIOD, Traffic};
 use super::probe::Probe;
 use super::worker::{Standing, Worker};
 use crate::sys::reactor::watch;
@@ -44,6 +45,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing: Option<Probing> = None;
+    let mut mixing = Mixing::new(started);
     loop {
         tokio::select! {
             biased;
@@ -68,6 +70,11 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 let now = Instant::now();
                 if let Some(departure) = check(fleet, worker, started, now) {
                     return departure;
+                }
+                if let Some(traffic) = mixing.noticed(now, worker.traffic()) {
+                    let Traffic { handed_off, handed_back } = traffic;
+                    let worker = &worker.slot;
+                    fleet.telemetry.emit(Event::ManyHandBacks { worker, handed_back, handed_off, period: PERIOD });
                 }
                 worker.retry();
                 if worker.wants_room()

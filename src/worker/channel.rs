@@ -1,7 +1,7 @@
 //! One worker's end of the wire: lines in, messages out, in order.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
@@ -9,6 +9,9 @@ use sidetrack_worker::wire::{self, Decoder, Oversized};
 
 /// The longest line a worker may send. Adapter messages carry application data.
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
+
+/// The most descriptors that may wait for their message. A worker that hands back has one under way.
+const MOST_DESCRIPTORS: usize = 64;
 
 /// The most bytes that may wait for a worker that does not read.
 const MOST_OUTBOUND: usize = 16 * 1024 * 1024;
@@ -111,25 +114,42 @@ impl Channel {
         Ok(())
     }
 
-    /// Reads once. Returns also how many descriptors came along; they are closed, since nothing a
-    /// worker may say today carries one.
+    /// Reads once. Descriptors wait for the message that speaks of them.
     ///
     /// # Errors
     /// When the channel is broken.
-    pub fn read(&mut self, socket: &UnixStream, buffer: &mut [u8]) -> io::Result<(Reading, usize)> {
+    pub fn read(&mut self, socket: &UnixStream, buffer: &mut [u8]) -> io::Result<Reading> {
         match wire::receive(socket, buffer) {
-            Ok(received) if received.bytes == 0 => Ok((Reading::Closed, received.descriptors.len())),
+            Ok(received) if received.bytes == 0 => Ok(Reading::Closed),
             Ok(received) => {
-                self.decoder.push(&buffer[..received.bytes], None);
-                let surplus = received.descriptors.len();
                 // A short read has emptied the socket, unless it stopped behind a descriptor.
-                let more = received.bytes == buffer.len() || surplus > 0;
-                Ok((if more { Reading::More } else { Reading::Drained }, surplus))
+                let more = received.bytes == buffer.len() || !received.descriptors.is_empty();
+                self.decoder.push(&buffer[..received.bytes], received.descriptors);
+                if received.lost {
+                    self.decoder.push_lost();
+                }
+                Ok(if more { Reading::More } else { Reading::Drained })
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok((Reading::Drained, 0)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok((Reading::More, 0)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Reading::Drained),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Reading::More),
             Err(error) => Err(error),
         }
+    }
+
+    /// The descriptor of the message just read; none when it was lost on its way.
+    pub fn descriptor(&mut self) -> Option<OwnedFd> {
+        self.decoder.take_descriptor()
+    }
+
+    /// Closes descriptors that belong to no message, or are more than any message needs, and
+    /// returns how many.
+    pub fn close_surplus(&mut self) -> usize {
+        let mut surplus = self.decoder.close_strays();
+        while self.decoder.descriptors() > MOST_DESCRIPTORS {
+            drop(self.decoder.take_descriptor());
+            surplus += 1;
+        }
+        surplus
     }
 
     /// The next whole line.

@@ -1,14 +1,16 @@
 //! What a worker says, and what follows from it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use sidetrack_worker::wire::{FromWorker, Oversized, ServerQuery, encode};
 
 use super::channel::Reading;
-use super::fleet::{Fleet, Why};
+use super::fleet::{Fleet, HandedBack, Why};
 use super::node::{self, Asked};
 use super::supervisor::Fatal;
 use super::worker::{Parcel, Pending, Profile, Standing, Worker};
@@ -46,7 +48,7 @@ thread_local! {
 /// it concerns others.
 #[derive(Debug)]
 enum Effect {
-    Reply(Vec<u8>),
+    Reply(&'static [u8]),
     Query(Box<Question>),
     /// Can take connections for a server.
     Ready(ServerId),
@@ -56,6 +58,11 @@ enum Effect {
     Refresh,
     Leaving(u64),
     Declined(Box<Routed>),
+    HandedBack {
+        socket: OwnedFd,
+        server: ServerId,
+        data: Box<[u8]>,
+    },
     Relay {
         uid: Option<String>,
         requester: Option<String>,
@@ -99,7 +106,7 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
 pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
     match fleet.servers.claim_for_messages() {
         Ok(server) => {
-            worker.lock().profile.takes_messages = true;
+            worker.lock().profile.messages = Some(server);
             ready(fleet, worker);
             fleet.open(server);
         }
@@ -110,9 +117,8 @@ pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
 fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Reading, Ended> {
     let mut state = worker.lock();
     let state = &mut *state;
-    let (reading, surplus) = BUFFER.with_borrow_mut(|buffer| state.channel.read(&worker.socket, buffer))?;
+    let reading = BUFFER.with_borrow_mut(|buffer| state.channel.read(&worker.socket, buffer))?;
     let counters = &fleet.telemetry.counters;
-    counters.channel_errors.add(surplus as u64);
     while let Some(line) = state.channel.line()? {
         match FromWorker::parse(line) {
             Ok(FromWorker::HandleAck) => match state.window.acknowledged() {
@@ -167,6 +173,26 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 requester: message.requester.map(Into::into),
                 line: line.to_vec(),
             }),
+            Ok(FromWorker::HandBack(back)) => {
+                let (data, key) = (back.data(), back.key.map(Cow::into_owned));
+                let Some(socket) = state.channel.descriptor() else {
+                    effects.push(Effect::Reply(encode::HANDLE_NACK));
+                    continue;
+                };
+                effects.push(Effect::Reply(encode::HANDLE_ACK));
+                match (data, state.profile.server_of(key.as_deref())) {
+                    (Some(data), Some(server)) => {
+                        effects.push(Effect::HandedBack { socket, server, data: data.into_boxed_slice() });
+                    }
+                    _ => fault(&fleet.telemetry, &mut state.profile.faults),
+                }
+            }
+            // A worker that sends a handle waits for the answer before it sends anything else.
+            Ok(FromWorker::Handle) => {
+                drop(state.channel.descriptor());
+                fault(&fleet.telemetry, &mut state.profile.faults);
+                effects.push(Effect::Reply(encode::HANDLE_ACK));
+            }
             Ok(message) => rare(message, &mut state.profile, effects),
             Err(_) => fault(&fleet.telemetry, &mut state.profile.faults),
         }
@@ -174,6 +200,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
             return Err(Ended::Rubbish);
         }
     }
+    counters.channel_errors.add(state.channel.close_surplus() as u64);
     if state.profile.standing == Standing::Unresponsive && state.window.oldest().is_none() {
         // It has caught up.
         state.profile.standing = Standing::Ready;
@@ -186,10 +213,14 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
 fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect>) {
     match message {
         FromWorker::Online => profile.online = true,
-        FromWorker::Hello { .. } => profile.reports = true,
-        FromWorker::Listens => profile.listens = true,
-        FromWorker::Ready => {
+        FromWorker::Hello { replays, .. } => {
             profile.reports = true;
+            profile.replays = replays;
+        }
+        FromWorker::Listens => profile.listens = true,
+        FromWorker::Ready { replays } => {
+            profile.reports = true;
+            profile.replays = replays;
             effects.push(Effect::ReadyForMessages);
         }
         FromWorker::Query(query) => {
@@ -201,6 +232,7 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
             for place in 0..profile.pending.len() {
                 if means(&profile.pending[place].query, &query) {
                     let pending = profile.pending.swap_remove(place);
+                    profile.keys.insert(pending.key.clone(), pending.server);
                     profile.servers.insert(pending.server, pending.key);
                     effects.push(Effect::Ready(pending.server));
                     break;
@@ -209,7 +241,8 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
         }
         FromWorker::ServerClosed { key } => {
             profile.servers.retain(|_, known| *known != key);
-            if profile.servers.is_empty() && !profile.takes_messages && profile.standing == Standing::Ready {
+            if profile.servers.is_empty() && profile.messages.is_none() && profile.standing == Standing::Ready
+            {
                 profile.standing = Standing::Starting;
                 effects.push(Effect::Refresh);
             }
@@ -218,12 +251,6 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
             profile.standing = Standing::Leaving;
             effects.push(Effect::Leaving(seq));
         }
-        // A worker that sends a handle waits for the answer before it sends anything else. The
-        // descriptor itself was closed when it came.
-        FromWorker::Handle => {
-            profile.faults += 1;
-            effects.push(Effect::Reply(encode::HANDLE_ACK.to_vec()));
-        }
         FromWorker::Wrapper { name } => effects.push(Effect::Wrapper(name.into())),
         _ => {}
     }
@@ -231,7 +258,7 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
 
 fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
     match effect {
-        Effect::Reply(message) => drop(worker.say(&message)),
+        Effect::Reply(message) => drop(worker.say(message)),
         Effect::Query(question) => answer(fleet, worker, *question),
         Effect::Ready(server) => {
             ready(fleet, worker);
@@ -245,6 +272,10 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
             fleet.refresh();
         }
         Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined, worker.id),
+        Effect::HandedBack { socket, server, data } => {
+            worker.handed_back.one();
+            fleet.hand_back(HandedBack { socket, server, data });
+        }
         Effect::Relay { uid, requester, line } => {
             fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);
         }

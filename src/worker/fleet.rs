@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -49,13 +50,27 @@ struct Members {
     opened: Vec<ServerId>,
 }
 
-/// A connection that a worker did not get after all.
+/// A connection that is to be routed, not for the first time.
 #[derive(Debug)]
-pub struct Returned {
-    pub routed: Box<Routed>,
-    pub why: Why,
-    /// The worker that did not get it.
-    pub from: WorkerId,
+pub enum Returned {
+    /// A worker did not get it after all.
+    Undelivered {
+        routed: Box<Routed>,
+        why: Why,
+        /// The worker that did not get it.
+        from: WorkerId,
+    },
+    HandedBack(HandedBack),
+}
+
+/// A connection whose next request belongs to another worker.
+#[derive(Debug)]
+pub struct HandedBack {
+    pub socket: OwnedFd,
+    /// The server the client called.
+    pub server: ServerId,
+    /// What the worker has read from that request on.
+    pub data: Box<[u8]>,
 }
 
 /// Why a connection came back.
@@ -145,7 +160,7 @@ impl Fleet {
     pub fn hand_off(&self, id: WorkerId, routed: Box<Routed>) -> Result<(), Undelivered> {
         let Some(worker) = self.find(id) else { return Err(Undelivered(routed)) };
         match worker.offer(routed, Instant::now()) {
-            Offer::Sent => self.telemetry.counters.handed_off.one(),
+            Offer::Sent => self.handed_off(&worker, 1),
             Offer::Queued => self.telemetry.counters.queued.one(),
             Offer::Declined(routed) => return Err(Undelivered(routed)),
         }
@@ -155,8 +170,13 @@ impl Fleet {
     /// Writes what waits for a worker, as far as it goes.
     pub(super) fn flush(&self, worker: &Worker, now: Instant) -> io::Result<()> {
         let sent = worker.flush(now)?;
-        self.telemetry.counters.handed_off.add(sent);
+        self.handed_off(worker, sent);
         Ok(())
+    }
+
+    fn handed_off(&self, worker: &Worker, count: u64) {
+        worker.handed_off.add(count);
+        self.telemetry.counters.handed_off.add(count);
     }
 
     /// Reads everything that workers have said so far. Called before an unknown session is
@@ -183,9 +203,16 @@ impl Fleet {
 
     pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why, from: WorkerId) {
         if !list.is_empty() {
-            self.returned_list().extend(list.into_iter().map(|routed| Returned { routed, why, from }));
+            let returned = |routed| Returned::Undelivered { routed, why, from };
+            self.returned_list().extend(list.into_iter().map(returned));
             self.returned_any.notify_one();
         }
+    }
+
+    pub(super) fn hand_back(&self, back: HandedBack) {
+        self.telemetry.counters.handed_back.one();
+        self.returned_list().push_back(Returned::HandedBack(back));
+        self.returned_any.notify_one();
     }
 
     /// Adds a process that has just been started.

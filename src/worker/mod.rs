@@ -10,6 +10,8 @@ mod backoff;
 mod channel;
 mod dialogue;
 mod fleet;
+mod keepalive;
+mod mixing;
 pub mod node;
 mod probe;
 mod process;
@@ -18,7 +20,8 @@ pub mod supervisor;
 mod worker;
 
 pub use backoff::Restarts;
-pub use fleet::{Fleet, Returned, Undelivered, Why};
+pub use fleet::{Fleet, HandedBack, Returned, Undelivered, Why};
+pub use keepalive::{KeepAlive, KeepAliveError};
 pub use process::Program;
 pub use supervisor::Fatal;
 

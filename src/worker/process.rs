@@ -13,7 +13,9 @@ use nix::unistd::Pid;
 use sidetrack_worker::wire;
 use tokio::process::{Child, Command};
 
+use super::KeepAlive;
 use super::node::Shim;
+use crate::session::SessionKey;
 use crate::types::WorkerId;
 
 /// What runs in every slot.
@@ -23,6 +25,9 @@ pub struct Program {
     pub command: Vec<String>,
     /// Preloaded into Node workers, unless the user does not want it.
     pub shim: Option<Arc<Shim>>,
+    /// What a worker must know to tell its own requests from others'.
+    pub session_key: SessionKey,
+    pub keepalive: KeepAlive,
 }
 
 /// Starts the program in a slot and returns it with our end of its channel.
@@ -49,6 +54,8 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
         // Makes `cluster.isWorker` true. Node wants it above 0.
         .env("NODE_UNIQUE_ID", (u64::from(id.0) + 1).to_string())
         .env(wire::SLOT, slot)
+        .env(wire::SESSION_KEY, program.session_key.to_string())
+        .env(wire::KEEPALIVE, program.keepalive.to_string())
         .stdin(Stdio::null())
         .process_group(0);
     if let Some(shim) = &program.shim {

@@ -13,7 +13,9 @@ use tokio::sync::Notify;
 
 use super::Settings;
 use super::channel::{Channel, Sending};
+use super::mixing::Traffic;
 use crate::handoff::{Queued, Routed, Window};
+use crate::telemetry::Counter;
 use crate::types::{ServerId, WorkerId};
 
 /// How soon a worker in good health acknowledges.
@@ -28,6 +30,9 @@ pub struct Worker {
     pub pid: u32,
     pub socket: UnixStream,
     pub load: Load,
+    /// Connections sent to it, and those it has handed back.
+    pub handed_off: Counter,
+    pub handed_back: Counter,
     /// Told when something waits to be written.
     pub nudge: Notify,
     state: Mutex<State>,
@@ -58,16 +63,20 @@ pub struct Profile {
     pub standing: Standing,
     /// The worker's listening servers and the keys by which it knows them.
     pub servers: HashMap<ServerId, String>,
+    /// Every key it was ever given, also of servers that have closed: their connections live on.
+    pub keys: HashMap<String, ServerId>,
     /// Servers that were told where they listen and have not said that they do.
     pub pending: Vec<Pending>,
-    /// Connections may come as messages.
-    pub takes_messages: bool,
+    /// The server of connections that come as messages, if they may.
+    pub messages: Option<ServerId>,
     /// The program has begun to listen for messages, so probing makes sense.
     pub listens: bool,
     /// The process has finished starting up.
     pub online: bool,
     /// The shim is loaded, or an SDK speaks: closed sockets are reported.
     pub reports: bool,
+    /// It takes connections with luggage.
+    pub replays: bool,
     pub ready_since: Option<Instant>,
     /// Lines that made no sense.
     pub faults: u32,
@@ -151,7 +160,8 @@ impl Worker {
             message: Vec::new(),
         };
         let (load, nudge) = (Load::default(), Notify::new());
-        Self { id, slot, pid, socket, load, nudge, state: Mutex::new(state) }
+        let (handed_off, handed_back) = (Counter::default(), Counter::default());
+        Self { id, slot, pid, socket, load, handed_off, handed_back, nudge, state: Mutex::new(state) }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,10 +177,19 @@ impl Worker {
         self.load.total().saturating_add(u32::try_from(under_way).unwrap_or(u32::MAX))
     }
 
+    /// How much went to it and how much came back.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        Traffic { handed_off: self.handed_off.get(), handed_back: self.handed_back.get() }
+    }
+
     /// Sends a connection, or puts it in line.
     pub fn offer(&self, routed: Box<Routed>, now: Instant) -> Offer {
         let mut state = self.lock();
-        if state.profile.standing == Standing::Leaving || !state.profile.serves(routed.accepted.server) {
+        let profile = &state.profile;
+        // To one that replays nothing, the last stop is no news: it hands nothing back.
+        let carries = routed.accepted.luggage.data.is_empty() || profile.replays;
+        if profile.standing == Standing::Leaving || !profile.serves(routed.accepted.server) || !carries {
             return Offer::Declined(routed);
         }
         if state.window.open() && state.window.waiting() == 0 {
@@ -287,7 +306,16 @@ impl Profile {
     /// True when the worker can take connections for a server.
     #[must_use]
     pub fn serves(&self, server: ServerId) -> bool {
-        self.takes_messages || self.servers.contains_key(&server)
+        self.messages.is_some() || self.servers.contains_key(&server)
+    }
+
+    /// The server a connection was handed over for, by the key it went with.
+    #[must_use]
+    pub fn server_of(&self, key: Option<&str>) -> Option<ServerId> {
+        match key {
+            Some(key) => self.keys.get(key).copied(),
+            None => self.messages,
+        }
     }
 }
 
@@ -301,17 +329,24 @@ impl State {
     /// One `sendmsg` with exactly one descriptor. Gives the parcel back when the channel is full
     /// or broken; the reader of the channel notices the latter.
     fn dispatch(&mut self, socket: &UnixStream, parcel: Parcel, now: Instant) -> Result<(), Parcel> {
+        self.message.clear();
         let (message, number): (&[u8], _) = match &parcel {
             Parcel::Probe(_) => (encode::PROBE, None),
-            Parcel::Client(routed) => match self.profile.servers.get(&routed.accepted.server) {
-                Some(key) => {
-                    self.sequence += 1;
-                    self.message.clear();
-                    encode::new_connection(&mut self.message, key, self.sequence);
-                    (&self.message, Some(self.sequence))
+            Parcel::Client(routed) => {
+                let luggage = &routed.accepted.luggage;
+                match self.profile.servers.get(&routed.accepted.server) {
+                    Some(key) => {
+                        self.sequence += 1;
+                        encode::new_connection(&mut self.message, key, self.sequence, luggage);
+                        (&self.message, Some(self.sequence))
+                    }
+                    None if luggage.is_empty() => (encode::CONNECTION, None),
+                    None => {
+                        encode::connection(&mut self.message, luggage);
+                        (&self.message, None)
+                    }
                 }
-                None => (encode::CONNECTION, None),
-            },
+            }
         };
         let descriptor = match &parcel {
             Parcel::Client(routed) => routed.accepted.socket.as_fd(),

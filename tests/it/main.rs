@@ -8,6 +8,7 @@
 mod balance;
 mod broadcast;
 mod death;
+mod handback;
 mod head;
 mod limits;
 mod peers;

@@ -293,7 +293,9 @@ async fn next(inbox: &mut Decoder, channel: &Channel) -> io::Result<Option<ToWor
         match inbox.next_line() {
             // What is none of ours is no concern: a program may be sent what it likes.
             Ok(Some(line)) => return Ok(Some(ToWorker::parse(line).unwrap_or(ToWorker::Other))),
-            Ok(None) => inbox.close_strays(),
+            Ok(None) => {
+                inbox.close_strays();
+            }
             Err(oversized) => return Err(io::Error::new(io::ErrorKind::InvalidData, oversized)),
         }
         let received = channel.receive(&mut buffer).await?;

@@ -17,15 +17,22 @@ Without a behaviour, and in every slot but w0, it is a good worker. In slot w0:
     handles=N         the same as messages, as Node sends a socket to its parent
     oversized         says a line that does not end
 
-What it serves, always with `Connection: close`:
+What it serves, with `Connection: close` unless the client asks for `keep-alive`:
 
     /pid              {"pid": ..., "slot": ...}
     /open/SID         the same, after announcing that session
     /close/SID        the same, after announcing its end
     /hold             the same, and keeps the connection until the client leaves
-    anything else     the same as /pid, whatever the path
+    /back/HOW         hands the connection back, in a wrong way:
+                      not-base64, no-descriptor, unknown-key, not-a-socket, bad-head or half-a-head
+    anything else     the same as /pid, with length and SHA-1 of the body
+
+A request with `?sid=SID` of a session that was not opened here is handed back, unless it is the first
+of a connection that stays (`final`).
 """
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -42,6 +49,7 @@ channel.setblocking(True)
 saying = threading.Lock()
 kept = []
 serving = []
+sessions = set()
 
 
 def say(message):
@@ -51,10 +59,8 @@ def say(message):
 def say_bytes(data, descriptors=()):
     with saying:
         try:
-            if descriptors:
-                socket.send_fds(channel, [data], descriptors)
-            else:
-                channel.sendall(data)
+            sent = socket.send_fds(channel, [data], descriptors) if descriptors else 0
+            channel.sendall(data[sent:])
         except OSError:
             pass
 
@@ -63,35 +69,71 @@ def acknowledge():
     say({"cmd": "NODE_HANDLE_ACK"})
 
 
-def serve(client):
+def hand_back(client, read, **wrong):
+    message = {"type": "sidetrack:hand-back", "data": base64.b64encode(read).decode()}
+    message.update(wrong)
+    line = json.dumps({"cmd": "NODE_HANDLE", "type": "net.Socket", "msg": message}).encode() + b"\n"
+    say_bytes(line, [client] if client is not None else ())
+
+
+def hand_back_wrongly(how, client, data):
+    if how == "not-base64":
+        hand_back(client.fileno(), data, data="%")
+    elif how == "no-descriptor":
+        hand_back(None, data)
+    elif how == "unknown-key":
+        hand_back(client.fileno(), data, key="nobody's")
+    elif how == "not-a-socket":
+        hand_back(1, data)
+    elif how == "bad-head":
+        hand_back(client.fileno(), b"this is not a request\r\n\r\n")
+    elif how == "half-a-head":
+        hand_back(client.fileno(), b"GET / HTTP/1.1\r\n")
+
+
+def serve(client, data, stays):
+    """Serves a connection of which `data` has been read."""
     try:
-        data = b""
-        while b"\r\n\r\n" not in data:
-            piece = client.recv(65536)
-            if not piece:
+        while True:
+            while b"\r\n\r\n" not in data:
+                piece = client.recv(65536)
+                if not piece:
+                    return
+                data += piece
+            head, rest = data.split(b"\r\n\r\n", 1)
+            path, _, query = head.split(b" ")[1].decode().partition("?")
+            sid = re.search(r"\bsid=([^&]*)", query)
+            if sid and sid.group(1) not in sessions and not stays:
+                return hand_back(client.fileno(), data)
+            stays = False
+            what, _, name = path[1:].partition("/")
+            if what == "back":
+                return hand_back_wrongly(name, client, data)
+            length = re.search(rb"(?i)content-length: *(\d+)", head)
+            length = int(length.group(1)) if length else 0
+            while len(rest) < length:
+                piece = client.recv(65536)
+                if not piece:
+                    return
+                rest += piece
+            body, data = rest[:length], rest[length:]
+            if what == "open":
+                sessions.add(name)
+                say({"type": "sidetrack:opened", "sid": name})
+            elif what == "close":
+                sessions.discard(name)
+                say({"type": "sidetrack:closed", "sid": name})
+            facts = {"pid": os.getpid(), "slot": SLOT, "bytes": length, "sha1": hashlib.sha1(body).hexdigest()}
+            answer = json.dumps(facts).encode()
+            keep = re.search(rb"(?i)connection: *keep-alive", head)
+            client.sendall(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n%s"
+                % (len(answer), b"keep-alive" if keep else b"close", answer)
+            )
+            while what == "hold" and client.recv(65536):
+                pass
+            if not keep:
                 return
-            data += piece
-        head, body = data.split(b"\r\n\r\n", 1)
-        length = re.search(rb"(?i)content-length: *(\d+)", head)
-        missing = int(length.group(1)) - len(body) if length else 0
-        while missing > 0:
-            piece = client.recv(65536)
-            if not piece:
-                return
-            missing -= len(piece)
-        path = head.split(b" ")[1].decode().partition("?")[0]
-        what, _, sid = path[1:].partition("/")
-        if what == "open":
-            say({"type": "sidetrack:opened", "sid": sid})
-        elif what == "close":
-            say({"type": "sidetrack:closed", "sid": sid})
-        answer = json.dumps({"pid": os.getpid(), "slot": SLOT}).encode()
-        client.sendall(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-            % (len(answer), answer)
-        )
-        while what == "hold" and client.recv(65536):
-            pass
     except OSError:
         pass
     finally:
@@ -99,7 +141,7 @@ def serve(client):
         say({"type": "sidetrack:sockets-closed", "count": 1})
 
 
-def take(descriptor):
+def take(descriptor, luggage):
     if "exit-before-ack" in BAD:
         os._exit(7)
     if "never-ack" in BAD:
@@ -114,7 +156,8 @@ def take(descriptor):
     if "slow-ack" in BAD:
         time.sleep(int(BAD["slow-ack"]) / 1000)
     acknowledge()
-    thread = threading.Thread(target=serve, args=(socket.socket(fileno=descriptor),), daemon=True)
+    arguments = (socket.socket(fileno=descriptor), base64.b64decode(luggage.get("data", "")), luggage.get("final", False))
+    thread = threading.Thread(target=serve, args=arguments, daemon=True)
     serving.append(thread)
     thread.start()
 
@@ -149,12 +192,13 @@ def listen():
             line, buffer = buffer.split(b"\n", 1)
             message = json.loads(line)
             if message.get("cmd") == "NODE_HANDLE":
-                take(descriptors.pop(0))
+                luggage = message["msg"].get("sidetrack", {})
+                take(descriptors.pop(0), {} if luggage == "probe" else luggage)
             elif message.get("act") == "disconnect":
                 return
 
 
-say({"type": "sidetrack:ready"})
+say({"type": "sidetrack:ready", "replays": True})
 threading.Thread(target=misbehave, daemon=True).start()
 if "reads-nothing" in BAD:
     threading.Event().wait()

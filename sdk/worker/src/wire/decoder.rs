@@ -76,12 +76,13 @@ impl Decoder {
         self.descriptors.pop_front().flatten()
     }
 
-    /// Closes descriptors that no message spoke of. Does nothing while a line is under way, which
-    /// might still do so.
-    pub fn close_strays(&mut self) {
-        if self.start == self.buffer.len() {
-            self.descriptors.clear();
+    /// Closes descriptors that no message spoke of and returns how many. Does nothing while a line
+    /// is under way, which might still do so.
+    pub fn close_strays(&mut self) -> usize {
+        if self.start < self.buffer.len() {
+            return 0;
         }
+        self.descriptors.drain(..).flatten().count()
     }
 
     /// How many descriptors wait.

@@ -3,7 +3,11 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+
+use super::Luggage;
 
 /// A descriptor has arrived and is ours now. Sent before anything is read from it.
 pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
@@ -11,8 +15,8 @@ pub const HANDLE_ACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_ACK\"}\n";
 /// A message announced a descriptor that did not arrive.
 pub const HANDLE_NACK: &[u8] = b"{\"cmd\":\"NODE_HANDLE_NACK\"}\n";
 
-/// Connections may come as messages from now on.
-pub const READY: &[u8] = b"{\"type\":\"sidetrack:ready\"}\n";
+/// Connections may come as messages from now on, with or without luggage.
+pub const READY: &[u8] = b"{\"type\":\"sidetrack:ready\",\"replays\":true}\n";
 
 /// This worker takes no more connections; the open ones it finishes. Node says it when
 /// `worker.disconnect()` is called.
@@ -26,12 +30,39 @@ pub const CONNECTION: &[u8] =
 /// Carries one end of a socket pair in place of a connection, to see whether the worker answers.
 pub const PROBE: &[u8] = b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{\"type\":\"sticky:connection\",\"data\":\"\",\"sidetrack\":\"probe\"}}\n";
 
+/// As [`CONNECTION`], with luggage.
+pub fn connection(out: &mut Vec<u8>, luggage: &Luggage) {
+    out.extend_from_slice(
+        b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Socket\",\"msg\":{\"type\":\"sticky:connection\",\"data\":\"\"",
+    );
+    carry(out, luggage);
+    out.extend_from_slice(b"}}\n");
+}
+
 /// Carries a connection to the worker's own listening server, as a cluster primary does.
-pub fn new_connection(out: &mut Vec<u8>, key: &str, seq: u64) {
+pub fn new_connection(out: &mut Vec<u8>, key: &str, seq: u64, luggage: &Luggage) {
     out.extend_from_slice(b"{\"cmd\":\"NODE_HANDLE\",\"type\":\"net.Native\",\"msg\":{\"cmd\":\"NODE_CLUSTER\",\"act\":\"newconn\",\"key\":");
     // Neither can fail: the one writes a text, the other a number, and both into memory.
     let _ = serde_json::to_writer(&mut *out, key);
-    let _ = writeln!(out, ",\"seq\":{seq}}}}}");
+    let _ = write!(out, ",\"seq\":{seq}");
+    carry(out, luggage);
+    out.extend_from_slice(b"}}\n");
+}
+
+/// The `sidetrack` part of a hand-off; nothing for a connection without luggage.
+fn carry(out: &mut Vec<u8>, luggage: &Luggage) {
+    if luggage.is_empty() {
+        return;
+    }
+    out.extend_from_slice(b",\"sidetrack\":{");
+    if !luggage.data.is_empty() {
+        let data = BASE64.encode(&luggage.data);
+        let _ = write!(out, "\"data\":\"{data}\"{}", if luggage.last_stop { "," } else { "" });
+    }
+    if luggage.last_stop {
+        out.extend_from_slice(b"\"final\":true");
+    }
+    out.push(b'}');
 }
 
 /// Where a worker's `listen()` is told it listens.
@@ -97,4 +128,34 @@ fn line(message: &Value) -> Vec<u8> {
     let mut bytes = message.to_string().into_bytes();
     bytes.push(b'\n');
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(encode: impl FnOnce(&mut Vec<u8>)) -> Value {
+        let mut out = Vec::new();
+        encode(&mut out);
+        assert_eq!(out.pop(), Some(b'\n'));
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn luggage_travels_in_a_part_of_its_own_and_only_when_there_is_some() {
+        let bare = Luggage::default();
+        assert_eq!(sent(|out| new_connection(out, "k", 3, &bare))["msg"]["sidetrack"], Value::Null);
+        assert_eq!(sent(|out| connection(out, &bare)), serde_json::from_slice::<Value>(CONNECTION).unwrap());
+
+        let full = Luggage { data: Box::from(*b"GET"), last_stop: true };
+        let whole = json!({ "data": "R0VU", "final": true });
+        assert_eq!(sent(|out| connection(out, &full))["msg"]["sidetrack"], whole);
+        let message = sent(|out| new_connection(out, "a\"b", 3, &full));
+        assert_eq!((&message["msg"]["sidetrack"], &message["msg"]["key"]), (&whole, &json!("a\"b")));
+
+        let kept = Luggage { data: Box::default(), last_stop: true };
+        assert_eq!(sent(|out| connection(out, &kept))["msg"]["sidetrack"], json!({ "final": true }));
+        let moved = Luggage { data: Box::from(*b"GET"), last_stop: false };
+        assert_eq!(sent(|out| connection(out, &moved))["msg"]["sidetrack"], json!({ "data": "R0VU" }));
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -14,8 +16,12 @@ pub enum FromWorker<'a> {
     HandleAck,
     /// The oldest unacknowledged descriptor was lost on the way.
     HandleNack,
-    /// A descriptor comes from the worker. It waits for an acknowledgement.
+    /// A descriptor comes from the worker, for whatever reason of its program. It waits for an
+    /// acknowledgement.
     Handle,
+    /// A connection comes back: its next request belongs to another worker. It waits for an
+    /// acknowledgement.
+    HandBack(HandBack<'a>),
     /// The process has started. It is not ready.
     Online,
     /// `listen()` was called: where shall it listen?
@@ -29,11 +35,13 @@ pub enum FromWorker<'a> {
     /// The worker is about to leave and waits for an answer.
     Leaving { seq: u64 },
     /// The shim is loaded. `main` is the program's script.
-    Hello { main: Cow<'a, str> },
+    Hello { main: Cow<'a, str>, replays: bool },
     /// The program has begun to listen for messages.
     Listens,
-    /// Connections may come as messages.
-    Ready,
+    /// Connections may come as messages. `replays` says whether the worker knows of [`Luggage`].
+    ///
+    /// [`Luggage`]: super::Luggage
+    Ready { replays: bool },
     /// The process is a tool that starts the real server and keeps the channel to itself.
     Wrapper { name: Cow<'a, str> },
     /// A session has begun. `ends` says whether its end will be announced too.
@@ -63,6 +71,23 @@ pub struct ServerQuery<'a> {
     pub fd: Option<i64>,
     /// Tells several servers with the same address apart.
     pub index: u64,
+}
+
+/// A connection that comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandBack<'a> {
+    /// What the worker has read from the misplaced request on, in base64.
+    data: Cow<'a, str>,
+    /// The server it was given the connection for; none when it came as a message.
+    pub key: Option<Cow<'a, str>>,
+}
+
+impl HandBack<'_> {
+    /// What the worker has read; none when the text is no base64.
+    #[must_use]
+    pub fn data(&self) -> Option<Vec<u8>> {
+        BASE64.decode(self.data.as_bytes()).ok()
+    }
 }
 
 /// As much of a `@socket.io/cluster-adapter` message as relaying needs.
@@ -101,7 +126,7 @@ impl<'a> FromWorker<'a> {
             Some("NODE_CLUSTER") => line.cluster(),
             Some("NODE_HANDLE_ACK") => Self::HandleAck,
             Some("NODE_HANDLE_NACK") => Self::HandleNack,
-            Some("NODE_HANDLE") => Self::Handle,
+            Some("NODE_HANDLE") => line.handle(),
             Some(_) => Self::Other,
             None => line.message(),
         })
@@ -161,6 +186,25 @@ struct Line<'a> {
     count: Option<u64>,
     #[serde(default)]
     ends: Option<bool>,
+    #[serde(default)]
+    replays: Option<bool>,
+    #[serde(borrow, default)]
+    msg: Option<HandleMessage<'a>>,
+}
+
+/// What goes with a handle: ours, or whatever the program sends.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum HandleMessage<'a> {
+    Ours {
+        #[serde(borrow, rename = "type")]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        data: Cow<'a, str>,
+        #[serde(borrow, default)]
+        key: Option<Cow<'a, str>>,
+    },
+    Other(IgnoredAny),
 }
 
 /// A field that different senders give different types. Anything else is accepted and ignored.
@@ -190,6 +234,15 @@ struct AdapterData {
 }
 
 impl<'a> Line<'a> {
+    fn handle(self) -> FromWorker<'a> {
+        match self.msg {
+            Some(HandleMessage::Ours { kind, data, key }) if kind == "sidetrack:hand-back" => {
+                FromWorker::HandBack(HandBack { data, key })
+            }
+            Some(HandleMessage::Ours { .. } | HandleMessage::Other(_)) | None => FromWorker::Handle,
+        }
+    }
+
     fn cluster(self) -> FromWorker<'a> {
         if let (Some(ack), Some(accepted)) = (self.ack, self.accepted) {
             return FromWorker::Accepted { ack, accepted };
@@ -238,9 +291,12 @@ impl<'a> Line<'a> {
             }
             ("sidetrack:closed", Some(sid), _) => Some(FromWorker::SessionClosed { sid }),
             ("sidetrack:sockets-closed", ..) => self.count.map(|count| FromWorker::SocketsClosed { count }),
-            ("sidetrack:hello", ..) => Some(FromWorker::Hello { main: self.main.unwrap_or_default() }),
+            ("sidetrack:hello", ..) => Some(FromWorker::Hello {
+                main: self.main.unwrap_or_default(),
+                replays: self.replays.unwrap_or_default(),
+            }),
             ("sidetrack:listens", ..) => Some(FromWorker::Listens),
-            ("sidetrack:ready", ..) => Some(FromWorker::Ready),
+            ("sidetrack:ready", ..) => Some(FromWorker::Ready { replays: self.replays.unwrap_or_default() }),
             ("sidetrack:wrapper", ..) => self.name.map(|name| FromWorker::Wrapper { name }),
             _ => None,
         };
@@ -320,6 +376,21 @@ mod tests {
             parse(r#"{"type":"sidetrack:sockets-closed","count":3}"#),
             FromWorker::SocketsClosed { count: 3 }
         );
+    }
+
+    #[test]
+    fn tells_a_connection_that_comes_back_from_a_programs_own_handle() {
+        let line = r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"sidetrack:hand-back","data":"R0VU","key":":3000:4:undefined:0"}}"#;
+        let FromWorker::HandBack(back) = parse(line) else { panic!("no hand-back") };
+        assert_eq!((back.data(), back.key.as_deref()), (Some(b"GET".to_vec()), Some(":3000:4:undefined:0")));
+        let line =
+            r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"sidetrack:hand-back","data":"%"}}"#;
+        let FromWorker::HandBack(back) = parse(line) else { panic!("no hand-back") };
+        assert_eq!((back.data(), back.key), (None, None));
+        for other in [r#""socket""#, "null", r#"{"type":"mine","data":"x"}"#, r#"{"type":5,"data":[]}"#] {
+            let line = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{other}}}"#);
+            assert_eq!(parse(&line), FromWorker::Handle, "{line}");
+        }
     }
 
     #[test]
