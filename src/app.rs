@@ -22,7 +22,7 @@ use crate::session::SessionTable;
 use crate::sys;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
-use crate::worker::{Fatal, Fleet, Program, node, supervisor};
+use crate::worker::{Fatal, Fleet, JoinSocket, Program, Terms, node, supervisor};
 
 /// Servers whose first worker has just become ready and that are not accepted for yet. Far above
 /// what a program has.
@@ -85,12 +85,11 @@ impl App {
     /// One line on what would run.
     #[must_use]
     pub fn describe(&self) -> String {
-        format!(
-            "{} × {}, policy {}",
-            self.config.workers,
-            self.config.command.join(" "),
-            summary::policy(&self.policy)
-        )
+        let policy = summary::policy(&self.policy);
+        match self.config.workers {
+            0 => format!("workers that join, policy {policy}"),
+            workers => format!("{workers} × {}, policy {policy}", self.config.command.join(" ")),
+        }
     }
 
     /// Serves until a signal ends it or nothing works any more.
@@ -113,6 +112,15 @@ impl App {
             shim: shim.map(Arc::new),
             session_key: config.route.session_key.clone(),
             keepalive: config.keepalive,
+        };
+
+        let joining = match config.join() {
+            Some(settings) => {
+                let socket = JoinSocket::bind(&settings).map_err(|error| trouble("join-socket", error))?;
+                let (session_key, keepalive) = (config.route.session_key.clone(), config.keepalive);
+                Some((socket, Terms { session_key, keepalive, reserved: config.workers }))
+            }
+            None => None,
         };
 
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
@@ -152,6 +160,10 @@ impl App {
             let slot = format!("w{number}");
             slots.spawn(supervisor::keep(Arc::clone(&fleet), program.clone(), slot, phases.clone()));
         }
+        if let Some((socket, terms)) = joining {
+            // As good as a slot: the run does not end while somebody may join.
+            slots.spawn(socket.serve(Arc::clone(&fleet), terms, phases.clone()));
+        }
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&pipeline).take_back());
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
@@ -160,6 +172,7 @@ impl App {
             workers: config.workers,
             policy: summary::policy(&policy),
             session_key: config.route.session_key.to_string(),
+            join_socket: config.join_socket.clone(),
         };
         tasks.spawn(summary::print(what, config.log_format, Arc::clone(&fleet), Arc::clone(&servers)));
 

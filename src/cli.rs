@@ -5,6 +5,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::config::{Given, KEYS, Key, Kind, Setting};
+use crate::join::Options;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,6 +17,8 @@ Examples:
       Workers written for @socket.io/sticky: setupWorker(io), and nobody calls listen().
   sidetrack run --policy ./mine.wasm -c sidetrack.toml
       A policy of your own; every flag is also a key in the file.
+  sidetrack run --workers 0 --listen :3000 --join-socket /run/sidetrack/join.sock
+      Nothing is started here: workers come by themselves, with `sidetrack join`.
   sidetrack demo
       See it work, with nothing else installed.
 
@@ -29,6 +32,8 @@ pub enum Action {
     /// Only say whether `run` would start.
     Check(Vec<Setting>),
     Demo(Vec<Setting>),
+    /// Become a worker of a sidetrack that runs already.
+    Join(Options),
     /// One of the demo's own workers.
     DemoWorker,
 }
@@ -66,7 +71,66 @@ pub fn command() -> Command {
             settings(Command::new("demo").about("Serve a page that shows sessions and their workers, live"))
                 .mut_arg("command", |arg| arg.hide(true)),
         )
+        .subcommand(join())
         .subcommand(Command::new("demo-worker").hide(true))
+}
+
+fn join() -> Command {
+    Command::new("join")
+        .about("Become a worker of a sidetrack that runs already, started by somebody else: systemd, a container")
+        .long_about(
+            "Become a worker of a sidetrack that runs already.\n\nThe process asks at the join socket to be taken \
+             in and then becomes COMMAND, with the same process id. COMMAND needs no port and no network of its \
+             own. When it ends, its supervisor starts it again; when sidetrack is restarted, workers with the \
+             shim or an SDK join again by themselves and keep their connections and sessions.",
+        )
+        .after_help(
+            "Examples:\n  sidetrack run --workers 0 --listen :3000 --join-socket /run/sidetrack/join.sock\n  \
+             sidetrack join --socket /run/sidetrack/join.sock --slot web-1 -- node server.js",
+        )
+        .arg(
+            Arg::new("socket")
+                .long("socket")
+                .value_name("PATH")
+                .required(true)
+                .help("The join socket, as given to `run --join-socket`"),
+        )
+        .arg(Arg::new("slot").long("slot").value_name("NAME").help(
+            "The slot to be known by, such as web-1. Without it, the next free one (w0, w1, …)",
+        ))
+        .arg(
+            Arg::new("wait")
+                .long("wait")
+                .value_name("TIME")
+                .default_value("60s")
+                .value_parser(humantime::parse_duration)
+                .help("How long to wait for a sidetrack that is not there"),
+        )
+        .arg(
+            Arg::new("shim")
+                .long("no-shim")
+                .action(ArgAction::SetFalse)
+                .help("Preload nothing into a Node worker"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .last(true)
+                .num_args(1..)
+                .required(true)
+                .help("The worker's command and its arguments, behind `--`"),
+        )
+}
+
+/// The flags of `join`; clap has seen to it that all of them are there.
+fn join_options(matches: &ArgMatches) -> Option<Options> {
+    Some(Options {
+        socket: matches.get_one::<String>("socket")?.into(),
+        slot: matches.get_one("slot").cloned(),
+        command: matches.get_many("command")?.cloned().collect(),
+        shim: matches.get_flag("shim"),
+        wait: *matches.get_one("wait")?,
+    })
 }
 
 /// What was asked for.
@@ -76,6 +140,7 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("run", matches) => Some(Action::Run(given(matches))),
         ("check", matches) => Some(Action::Check(given(matches))),
         ("demo", matches) => Some(Action::Demo(given(matches))),
+        ("join", matches) => join_options(matches).map(Action::Join),
         ("demo-worker", _) => Some(Action::DemoWorker),
         _ => None,
     }

@@ -32,6 +32,7 @@
 //! | [`drain`] | the phases of a run |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
+//! | [`join`] | becoming a worker of a sidetrack that runs already |
 //! | [`demo`] | a Socket.IO worker inside this binary |
 //!
 //! What comes back from the workers (who is ready, how loaded) reaches routing as a snapshot, the
@@ -61,6 +62,7 @@ pub mod config;
 pub mod demo;
 pub mod drain;
 pub mod handoff;
+pub mod join;
 pub mod listener;
 pub mod peek;
 pub mod pipeline;

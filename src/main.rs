@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use sidetrack::app::{App, Outcome};
 use sidetrack::cli::{self, Action};
 use sidetrack::config::{self, Config, Given, Problems, Setting};
-use sidetrack::{demo, telemetry::trace};
+use sidetrack::{demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             eprintln!("sidetrack: ready to run {}", app.describe());
             Outcome::Drained
         }),
+        Action::Join(options) => Err(join::join(&options)),
         Action::DemoWorker => demo_worker(),
     };
     match outcome {

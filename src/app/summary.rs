@@ -1,6 +1,7 @@
 //! What a person sees when everything is up.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub struct What {
     pub workers: usize,
     pub policy: String,
     pub session_key: String,
+    /// Where workers from outside join.
+    pub join_socket: Option<PathBuf>,
 }
 
 /// A policy in a few words.
@@ -55,14 +58,20 @@ pub async fn print(what: What, format: Format, fleet: Arc<Fleet>, servers: Arc<S
     } else {
         String::new()
     };
+    let mut kinds = Vec::new();
+    if what.workers > 0 {
+        kinds.push(format!("{} × {}{more}", what.workers, what.command.join(" ")));
+    }
+    if let Some(path) = &what.join_socket {
+        kinds.push(format!("whoever joins at {}", path.display()));
+    }
     let (bold, dim, plain) =
         if io::stdout().is_terminal() { ("\x1b[1m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
     let text = format!(
-        "\n  {bold}sidetrack {version}{plain}\n\n  {dim}listening{plain}  {bold}{addresses}{plain}\n  {dim}workers{plain}    {count} × {command}{more}\n             {dim}{pids}{plain}\n  {dim}policy{plain}     {policy}\n  {dim}sessions{plain}   {key}\n\n",
+        "\n  {bold}sidetrack {version}{plain}\n\n  {dim}listening{plain}  {bold}{addresses}{plain}\n  {dim}workers{plain}    {workers}\n             {dim}{pids}{plain}\n  {dim}policy{plain}     {policy}\n  {dim}sessions{plain}   {key}\n\n",
         version = env!("CARGO_PKG_VERSION"),
         addresses = addresses.join("  "),
-        count = what.workers,
-        command = what.command.join(" "),
+        workers = kinds.join(", and "),
         pids = pids.join(" "),
         policy = what.policy,
         key = what.session_key,

@@ -68,11 +68,11 @@ pub const KEYS: &[Key] = &[
         name: "workers",
         flag: "workers",
         value: "N",
-        help: "How many workers to start. Without it, as many as this process may use cores",
+        help: "How many workers to start; none with 0, when all of them join. Without it, as many as this process may use cores",
         default: "",
         group: "What runs",
         kind: Kind::One,
-        apply: |config, given| given.number(1, 1024).map(|number| config.workers = number),
+        apply: |config, given| given.number(0, 1024).map(|number| config.workers = number),
     },
     Key {
         name: "policy",
@@ -147,6 +147,26 @@ pub const KEYS: &[Key] = &[
         apply: |config, given| {
             given.parsed::<KeepAlive>("hand-back, close or worker").map(|mode| config.keepalive = mode)
         },
+    },
+    Key {
+        name: "join-socket",
+        flag: "join-socket",
+        value: "PATH",
+        help: "A Unix socket at which workers that others start may join: sidetrack join --socket PATH -- COMMAND",
+        default: "",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|path| config.join_socket = Some(path.into())),
+    },
+    Key {
+        name: "join-group",
+        flag: "join-group",
+        value: "GROUP",
+        help: "A group whose members may join too. Without it, only this user and root",
+        default: "",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|group| config.join_group = Some(group)),
     },
     Key {
         name: "ready-file",
@@ -413,6 +433,8 @@ impl Config {
             max_pending: 1,
             max_sessions: 1,
             session_idle: zero,
+            join_socket: None,
+            join_group: None,
             keepalive: KeepAlive::HandBack,
         }
     }

@@ -18,7 +18,7 @@ pub use value::Given;
 use crate::listener::Listen;
 use crate::policy::PolicySource;
 use crate::telemetry::trace::Format;
-use crate::worker::{KeepAlive, node};
+use crate::worker::{JoinSettings, KeepAlive, node};
 use crate::{peek, policy, route, worker};
 
 /// A whole run.
@@ -42,6 +42,10 @@ pub struct Config {
     pub max_sessions: usize,
     pub session_idle: Duration,
     pub keepalive: KeepAlive,
+    /// Where workers from outside join.
+    pub join_socket: Option<PathBuf>,
+    /// Who may, besides this user.
+    pub join_group: Option<String>,
 }
 
 /// One setting as somebody gave it.
@@ -98,9 +102,20 @@ impl Config {
         problems.into_result(config)
     }
 
+    /// Where and how workers from outside join, if they may.
+    #[must_use]
+    pub fn join(&self) -> Option<JoinSettings> {
+        let path = self.join_socket.clone()?;
+        Some(JoinSettings { path, group: self.join_group.clone() })
+    }
+
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
+        if self.workers == 0 && self.join_socket.is_none() {
+            problems.add("workers", "with 0 no worker would ever come; say where they join with join-socket");
+        }
         match self.command.first() {
+            None if self.workers == 0 => {}
             None => {
                 problems.add("command", "nothing to run; say it behind `--`: sidetrack run -- node server.js")
             }
@@ -115,11 +130,17 @@ impl Config {
                 }
             }
         }
-        if let Some(path) = &self.ready_file {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if folder.is_some_and(|folder| !folder.is_dir()) {
-                problems.add("ready-file", format!("the folder of {} does not exist", path.display()));
+        for (key, path) in [("ready-file", &self.ready_file), ("join-socket", &self.join_socket)] {
+            let folder =
+                path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder
+                && !folder.is_dir()
+            {
+                problems.add(key, format!("the folder {} does not exist", folder.display()));
             }
+        }
+        if self.join_group.is_some() && self.join_socket.is_none() {
+            problems.add("join-group", "there is no socket to join at; say where with join-socket");
         }
         if self.worker.replace_after < self.worker.unresponsive_after {
             problems.add("replace-after", "must not be shorter than unresponsive-after");

@@ -3,9 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -50,7 +49,7 @@ pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError
     let error = |source| BindError { address: address.clone(), source };
     match address {
         ListenAddress::Unix(path) => {
-            let listener = bind_unix(path).map_err(error)?;
+            let listener = sys::unix::bind(path).map_err(error)?;
             Ok(Bound { socket: Listening::Unix(listener, path.clone()), address: address.clone() })
         }
         ListenAddress::Tcp { host, port } => {
@@ -144,25 +143,6 @@ fn no_ipv6(error: &io::Error) -> bool {
     [Errno::EAFNOSUPPORT, Errno::EADDRNOTAVAIL]
         .iter()
         .any(|errno| error.raw_os_error() == Some(*errno as i32))
-}
-
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && abandoned(path) => {
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        result => result?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// A socket file that nobody listens on any more, left by a process that was killed.
-fn abandoned(path: &Path) -> bool {
-    let socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    socket && UnixStream::connect(path).is_err_and(refused)
 }
 
 fn explain(error: &io::Error) -> String {

@@ -4,3 +4,4 @@
 pub mod limits;
 pub mod reactor;
 pub mod socket;
+pub mod unix;

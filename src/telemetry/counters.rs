@@ -77,6 +77,8 @@ counters! {
     sockets_closed,
     /// Workers started.
     workers_started,
+    /// Workers that joined from outside.
+    workers_joined,
     /// Workers that became ready.
     workers_ready,
     /// Workers that ended without being asked to.

@@ -24,6 +24,19 @@ pub enum Event<'a> {
         worker: &'a str,
         pid: u32,
     },
+    /// Started by somebody else.
+    WorkerJoined {
+        worker: &'a str,
+        pid: u32,
+    },
+    JoinRefused {
+        reason: &'a str,
+    },
+    /// One that had joined.
+    WorkerLeft {
+        worker: &'a str,
+        reason: &'a str,
+    },
     WorkerReady {
         worker: &'a str,
         pid: u32,
@@ -100,6 +113,12 @@ impl Telemetry {
                 counters.workers_started.one();
                 info!(worker, pid, "worker started");
             }
+            Event::WorkerJoined { worker, pid } => {
+                counters.workers_joined.one();
+                info!(worker, pid, "worker joined");
+            }
+            Event::JoinRefused { reason } => warn!(reason, "somebody could not join"),
+            Event::WorkerLeft { worker, reason } => info!(worker, reason, "worker left"),
             Event::WorkerReady { worker, pid } => {
                 counters.workers_ready.one();
                 info!(worker, pid, "worker ready");

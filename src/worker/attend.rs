@@ -35,6 +35,8 @@ pub enum Departure {
     NeverReady(Duration),
     #[error("it has acknowledged nothing for {0:?}")]
     Unresponsive(Duration),
+    #[error("{0}")]
+    Unfit(String),
 }
 
 type Probing = Pin<Box<dyn Future<Output = bool> + Send>>;
@@ -122,10 +124,13 @@ fn check(fleet: &Fleet, worker: &Worker, started: Instant, now: Instant) -> Opti
     fleet.give_back(worker.overdue(now, settings.queue_wait), Why::Overdue, worker.id);
 
     let silent = worker.silent_for(now);
-    let (standing, tried) = {
-        let state = worker.lock();
-        (state.profile.standing, state.profile.ready_since.is_some())
+    let (standing, tried, unfit) = {
+        let profile = &mut worker.lock().profile;
+        (profile.standing, profile.ready_since.is_some(), profile.unfit.take())
     };
+    if let Some(reason) = unfit {
+        return Some(Departure::Unfit(reason));
+    }
     match standing {
         Standing::Starting if !tried && now.saturating_duration_since(started) > settings.start_timeout => {
             return Some(Departure::NeverReady(settings.start_timeout));

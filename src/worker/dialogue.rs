@@ -110,7 +110,7 @@ pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
             ready(fleet, worker);
             fleet.open(server);
         }
-        Err(_) => fleet.report(Fatal::NoAddress { slot: worker.slot.clone() }),
+        Err(_) => fleet.unfit(worker, Fatal::NoAddress { slot: worker.slot.clone() }),
     }
 }
 
@@ -279,7 +279,7 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
         Effect::Relay { uid, requester, line } => {
             fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);
         }
-        Effect::Wrapper(name) => fleet.report(Fatal::Wrapper { name }),
+        Effect::Wrapper(name) => fleet.unfit(worker, Fatal::Wrapper { name }),
     }
 }
 
@@ -288,7 +288,7 @@ fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Questi
     let claimed = match asked {
         Asked::Stream(wanted) => fleet.servers.claim(&wanted).map_err(|error| {
             let errno = error.source.raw_os_error().unwrap_or(Errno::EIO as i32);
-            fleet.report(Fatal::Bind(error));
+            fleet.unfit(worker, Fatal::Bind(error));
             errno
         }),
         Asked::Unsupported(errno) => {

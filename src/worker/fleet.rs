@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::adapter::{Adapters, Audience};
 use super::supervisor::Fatal;
 use super::worker::{Offer, Standing, Worker};
-use super::{Settings, dialogue};
+use super::{Origin, Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
 use crate::policy::Chain;
@@ -216,8 +216,15 @@ impl Fleet {
     }
 
     /// Adds a process that has just been started.
-    pub(super) fn add(&self, id: WorkerId, slot: &str, pid: u32, socket: UnixStream) -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, &self.settings));
+    pub(super) fn add(
+        &self,
+        id: WorkerId,
+        slot: &str,
+        pid: u32,
+        socket: UnixStream,
+        origin: Origin,
+    ) -> Arc<Worker> {
+        let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, origin, &self.settings));
         self.lock().workers.push(Arc::clone(&worker));
         worker
     }
@@ -300,9 +307,24 @@ impl Fleet {
         }
     }
 
+    /// A slot cannot be filled any more.
     pub(super) fn report(&self, fatal: Fatal) {
         // Full means that the run is ending already.
         let _ = self.fatal.try_send(fatal);
+    }
+
+    /// A worker shows that its program cannot be used: one started here is as all others of this
+    /// run will be.
+    pub(super) fn unfit(&self, worker: &Worker, fatal: Fatal) {
+        match worker.origin {
+            Origin::Started => self.report(fatal),
+            Origin::Joined => worker.lock().profile.unfit = Some(fatal.to_string()),
+        }
+    }
+
+    /// True while a worker has this slot.
+    pub(super) fn has_slot(&self, slot: &str) -> bool {
+        self.lock().workers.iter().any(|worker| worker.slot == slot)
     }
 
     fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {

@@ -10,6 +10,7 @@ mod backoff;
 mod channel;
 mod dialogue;
 mod fleet;
+mod join;
 mod keepalive;
 mod mixing;
 pub mod node;
@@ -21,11 +22,21 @@ mod worker;
 
 pub use backoff::Restarts;
 pub use fleet::{Fleet, HandedBack, Returned, Undelivered, Why};
+pub use join::{JoinSettings, JoinSocket, Terms};
 pub use keepalive::{KeepAlive, KeepAliveError};
-pub use process::Program;
+pub use process::{Place, Program};
 pub use supervisor::Fatal;
 
 use std::time::Duration;
+
+/// Where a worker comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Started here, in a slot of the configuration.
+    Started,
+    /// Came by itself. What is wrong with it is no reason to end the run.
+    Joined,
+}
 
 /// How workers are treated.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Starting a worker process with the channel in its hands.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -30,6 +30,16 @@ pub struct Program {
     pub keepalive: KeepAlive,
 }
 
+/// What a worker knows of its place when it starts.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub slot: &'a str,
+    /// `NODE_UNIQUE_ID`.
+    pub id: u32,
+    pub session_key: &'a str,
+    pub keepalive: &'a str,
+}
+
 /// Starts the program in a slot and returns it with our end of its channel.
 ///
 /// The worker gets a process group of its own, so that a Ctrl-C in the terminal reaches sidetrack
@@ -46,25 +56,36 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
     fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty()))?;
 
     let (name, arguments) = program.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut command = Command::new(name);
-    command
-        .args(arguments)
-        .env(wire::CHANNEL_FD, theirs.as_raw_fd().to_string())
-        .env("NODE_CHANNEL_SERIALIZATION_MODE", "json")
-        // Makes `cluster.isWorker` true. Node wants it above 0.
-        .env("NODE_UNIQUE_ID", (u64::from(id.0) + 1).to_string())
-        .env(wire::SLOT, slot)
-        .env(wire::SESSION_KEY, program.session_key.to_string())
-        .env(wire::KEEPALIVE, program.keepalive.to_string())
-        .stdin(Stdio::null())
-        .process_group(0);
-    if let Some(shim) = &program.shim {
-        let users = std::env::var_os("NODE_OPTIONS");
-        command
-            .env("NODE_OPTIONS", shim.node_options(users.as_deref().filter(|text| *text != OsStr::new(""))));
-    }
-    let child = command.spawn()?;
+    let (session_key, keepalive) = (program.session_key.to_string(), program.keepalive.to_string());
+    let place = Place { slot, id: unique(id), session_key: &session_key, keepalive: &keepalive };
+    let mut command = std::process::Command::new(name);
+    command.args(arguments).stdin(Stdio::null()).process_group(0);
+    place.tell(&mut command, theirs.as_raw_fd(), program.shim.as_deref());
+    let child = Command::from(command).spawn()?;
     Ok((child, ours))
+}
+
+/// A worker's number as Node wants it: above 0.
+pub fn unique(id: WorkerId) -> u32 {
+    id.0.saturating_add(1)
+}
+
+impl Place<'_> {
+    /// Tells a program in its environment where it is.
+    pub fn tell(&self, program: &mut std::process::Command, channel: RawFd, shim: Option<&Shim>) {
+        program
+            .env(wire::CHANNEL_FD, channel.to_string())
+            .env("NODE_CHANNEL_SERIALIZATION_MODE", "json")
+            // Makes `cluster.isWorker` true.
+            .env("NODE_UNIQUE_ID", self.id.to_string())
+            .env(wire::SLOT, self.slot)
+            .env(wire::SESSION_KEY, self.session_key)
+            .env(wire::KEEPALIVE, self.keepalive);
+        if let Some(shim) = shim {
+            let users = std::env::var_os("NODE_OPTIONS").filter(|text| !text.is_empty());
+            program.env("NODE_OPTIONS", shim.node_options(users.as_deref()));
+        }
+    }
 }
 
 /// Sends a signal to a worker and everything it has started.

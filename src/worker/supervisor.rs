@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
+use super::Origin;
 use super::attend::{Departure, attend};
 use super::backoff::Backoff;
 use super::dialogue::Ended;
@@ -78,7 +79,7 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
 async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) -> io::Result<End> {
     let id = fleet.next_id();
     let (mut child, socket) = process::start(program, slot, id)?;
-    let worker = fleet.add(id, slot, child.id().unwrap_or_default(), socket);
+    let worker = fleet.add(id, slot, child.id().unwrap_or_default(), socket, Origin::Started);
     fleet.telemetry.emit(Event::WorkerStarted { worker: slot, pid: worker.pid });
 
     let mut draining = phases.clone();
@@ -112,7 +113,10 @@ async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &D
         }
         // The descriptors in its channel cannot be recalled from a worker that still runs: it
         // must end before they may go to another one.
-        Departure::Channel(_) | Departure::NeverReady(_) | Departure::Unresponsive(_) => {
+        Departure::Channel(_)
+        | Departure::NeverReady(_)
+        | Departure::Unresponsive(_)
+        | Departure::Unfit(_) => {
             process::signal(worker.pid, Signal::SIGKILL);
             drop(child.wait().await);
             fleet.remove(worker);

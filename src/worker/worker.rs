@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use sidetrack_worker::wire::{ServerQuery, encode};
 use tokio::sync::Notify;
 
-use super::Settings;
 use super::channel::{Channel, Sending};
 use super::mixing::Traffic;
+use super::{Origin, Settings};
 use crate::handoff::{Queued, Routed, Window};
 use crate::telemetry::Counter;
 use crate::types::{ServerId, WorkerId};
@@ -28,6 +28,7 @@ pub struct Worker {
     /// `w0`, `w1`, …
     pub slot: String,
     pub pid: u32,
+    pub origin: Origin,
     pub socket: UnixStream,
     pub load: Load,
     /// Connections sent to it, and those it has handed back.
@@ -80,6 +81,8 @@ pub struct Profile {
     pub ready_since: Option<Instant>,
     /// Lines that made no sense.
     pub faults: u32,
+    /// Why it cannot be used, if it cannot.
+    pub unfit: Option<String>,
 }
 
 /// A server between the answer to its `listen()` and its word that it listens.
@@ -150,7 +153,14 @@ impl Load {
 
 impl Worker {
     /// A process that has just been started.
-    pub fn new(id: WorkerId, slot: String, pid: u32, socket: UnixStream, settings: &Settings) -> Self {
+    pub fn new(
+        id: WorkerId,
+        slot: String,
+        pid: u32,
+        socket: UnixStream,
+        origin: Origin,
+        settings: &Settings,
+    ) -> Self {
         let state = State {
             channel: Channel::new(),
             window: Window::new(settings.window, settings.queue),
@@ -161,7 +171,7 @@ impl Worker {
         };
         let (load, nudge) = (Load::default(), Notify::new());
         let (handed_off, handed_back) = (Counter::default(), Counter::default());
-        Self { id, slot, pid, socket, load, handed_off, handed_back, nudge, state: Mutex::new(state) }
+        Self { id, slot, pid, origin, socket, load, handed_off, handed_back, nudge, state: Mutex::new(state) }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

@@ -10,6 +10,7 @@ mod broadcast;
 mod death;
 mod handback;
 mod head;
+mod join;
 mod limits;
 mod peers;
 mod regressions;

@@ -26,6 +26,16 @@ impl Shim {
         Ok(Self { _folder: folder, path })
     }
 
+    /// As [`write`](Self::write), for a process that is about to become something else: the file stays.
+    ///
+    /// # Errors
+    /// When the folder for temporary files cannot be written.
+    pub fn install() -> io::Result<Self> {
+        let shim = Self::write()?;
+        std::mem::forget(shim);
+        Self::write()
+    }
+
     /// `NODE_OPTIONS` for a worker: what the user has set, and our preload.
     #[must_use]
     pub fn node_options(&self, users: Option<&OsStr>) -> OsString {

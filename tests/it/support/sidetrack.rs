@@ -145,7 +145,10 @@ impl Run {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
         command.args(["run", "--log-format", "json", "--workers", &self.workers.to_string(), "--ready-file"]);
         command.arg(&ready_file).args(self.listen.iter().flat_map(|address| ["--listen", address]));
-        command.args(&self.arguments).arg("--").args(&self.command);
+        command.args(&self.arguments);
+        if !self.command.is_empty() {
+            command.arg("--").args(&self.command);
+        }
         // Where nothing else is said, the worker's own port is the system's choice too.
         command.env("PORT", "0").env(MARK, &mark).envs(self.environment);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -15,12 +15,14 @@ mod decoder;
 mod descriptor;
 pub mod encode;
 mod from_worker;
+mod join;
 mod luggage;
 mod to_worker;
 
 pub use decoder::{Decoder, Oversized};
 pub use descriptor::{Received, receive, send};
 pub use from_worker::{AdapterMessage, FromWorker, HandBack, ServerQuery};
+pub use join::{JoinReply, JoinRequest, LONGEST_JOIN};
 pub use luggage::Luggage;
 pub use to_worker::ToWorker;
 
@@ -33,6 +35,9 @@ pub const SLOT: &str = "SIDETRACK_SLOT";
 /// The environment variable that says where a request carries its session id, as `--session-key`
 /// does: `query:sid`.
 pub const SESSION_KEY: &str = "SIDETRACK_SESSION_KEY";
+
+/// The environment variable that names the socket a worker joined at, so that it can do so again.
+pub const JOIN: &str = "SIDETRACK_JOIN";
 
 /// The environment variable that says what a worker does with a misplaced request: `hand-back`,
 /// `close` or `worker`.
