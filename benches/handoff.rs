@@ -15,17 +15,19 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark speaks on stdout and stops when something is wrong")]
 
+mod support;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sidetrack::sys::socket::peek;
 use sidetrack_worker::wire::{self, encode};
+use support::{Peer, option};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -40,7 +42,7 @@ struct Round {
 fn main() {
     let connections = option("--connections", 20_000);
     let rounds = option("--rounds", 5);
-    let running: Vec<_> = POLICIES.map(Sidetrack::start).into_iter().collect();
+    let running = POLICIES.map(start);
     for sidetrack in &running {
         load(sidetrack.address, connections / 10);
     }
@@ -75,59 +77,10 @@ fn main() {
     }
 }
 
-struct Sidetrack {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Sidetrack {
-    fn start(policy: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a folder for the ready file");
-        let ready = folder.path().join("ready.json");
-        let child = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .args(["run", "--listen", "127.0.0.1:0", "--log", "warn", "--policy", policy])
-            .args(["--workers", &WORKERS.to_string(), "--ready-file"])
-            .arg(&ready)
-            .args(["--", "node", concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tiny.js")])
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("sidetrack starts");
-        let address = wait_for(&ready);
-        Self { child, address, _folder: folder }
-    }
-
-    /// CPU time of every thread of the process so far.
-    fn cpu(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("sidetrack runs");
-        let nanos = |thread: std::fs::DirEntry| -> u64 {
-            let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
-        };
-        Duration::from_nanos(threads.flatten().map(nanos).sum())
-    }
-}
-
-impl Drop for Sidetrack {
-    fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.child.wait();
-    }
-}
-
-fn wait_for(ready: &Path) -> SocketAddr {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Ok(text) = std::fs::read_to_string(ready)
-            && text.matches("\"slot\"").count() == WORKERS
-        {
-            let ready: serde_json::Value = serde_json::from_str(&text).expect("the ready file is JSON");
-            return ready["addresses"][0].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        }
-        assert!(Instant::now() < deadline, "the workers are not ready after 20 s; is Node installed?");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+/// The release binary with two workers that answer and close.
+fn start(policy: &str) -> Peer {
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tiny.js");
+    Peer::sidetrack_with(policy, Path::new(tiny), WORKERS, &["--policy", policy])
 }
 
 /// CPU time per connection of the system calls alone.
@@ -189,9 +142,4 @@ fn load(address: SocketAddr, connections: usize) {
             });
         }
     });
-}
-
-fn option(name: &str, default: usize) -> usize {
-    let mut words = std::env::args().skip_while(|word| word != name).skip(1);
-    words.next().map_or(default, |text| text.parse().expect("a number"))
 }

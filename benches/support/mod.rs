@@ -1,0 +1,141 @@
+//! What the benchmarks share: the servers they compare, started and ended.
+
+#![allow(dead_code, reason = "no benchmark needs all of it")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// How long a server may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server under test. It ends with the value.
+pub struct Peer {
+    pub name: String,
+    pub address: SocketAddr,
+    pub workers: usize,
+    child: Child,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn worker(file: &str) -> PathBuf {
+    root().join("tests/node/workers").join(file)
+}
+
+impl Peer {
+    /// The server by itself.
+    pub fn direct() -> Self {
+        let mut command = Command::new("node");
+        command.arg(worker("listen.js")).env("PORT", "0");
+        Self::announcing("direct", 1, command)
+    }
+
+    /// Behind the primary of @socket.io/sticky 2.0.1.
+    pub fn sticky2(workers: usize) -> Self {
+        let mut command = Command::new("node");
+        command.arg(root().join("benches/peers/sticky2-primary.js"));
+        command.arg(workers.to_string()).arg(worker("sticky2.js"));
+        Self::announcing("@socket.io/sticky 2.0.1", workers, command)
+    }
+
+    /// The same server behind sidetrack.
+    pub fn sidetrack(name: &str, workers: usize, words: &[&str]) -> Self {
+        Self::sidetrack_with(name, &worker("listen.js"), workers, words)
+    }
+
+    /// Sidetrack with this Node program.
+    pub fn sidetrack_with(name: &str, program: &Path, workers: usize, words: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the ready file");
+        let ready = folder.path().join("ready.json");
+        let child = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
+            .args(["run", "--listen", "127.0.0.1:0", "--log", "warn"])
+            .args(["--workers", &workers.to_string(), "--ready-file"])
+            .arg(&ready)
+            .args(words)
+            .args(["--", "node"])
+            .arg(program)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sidetrack starts");
+        let address = wait(|| {
+            let text = std::fs::read_to_string(&ready).ok()?;
+            let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let all = ready["workers"].as_array()?.len() == workers;
+            ready["addresses"][0].as_str()?.parse().ok().filter(|_| all)
+        });
+        Self { name: name.to_owned(), address, workers, child }
+    }
+
+    /// Behind HAProxy, in front of another server.
+    ///
+    /// # Errors
+    /// When HAProxy is not there.
+    pub fn haproxy(behind: SocketAddr) -> std::io::Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let child = Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(root().join("benches/peers/haproxy.cfg"))
+            .env("FRONT", port.to_string())
+            .env("BACK", behind.port().to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        wait(|| TcpStream::connect(address).ok());
+        Ok(Self { name: "HAProxy".to_owned(), address, workers: 1, child })
+    }
+
+    /// CPU time of every thread of the process so far.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let nanos = |thread: std::fs::DirEntry| -> u64 {
+            let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
+        };
+        Duration::from_nanos(threads.flatten().map(nanos).sum())
+    }
+
+    /// A Node program that prints its port, alone or at the end of a line.
+    fn announcing(name: &str, workers: usize, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("node starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line with the port");
+        let port: u16 = line.trim().rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self { name: name.to_owned(), address, workers, child }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until there is an answer.
+pub fn wait<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "a server is not ready after {PATIENCE:?}; is Node installed?");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A number behind a flag.
+pub fn option(name: &str, default: usize) -> usize {
+    let mut words = std::env::args().skip_while(|word| word != name).skip(1);
+    words.next().map_or(default, |text| text.parse().expect("a number"))
+}

@@ -1,0 +1,93 @@
+//! Mixed requests over few keep-alive connections, with workers killed meanwhile: is any request
+//! routed wrongly, lost or altered, does anything hang?
+//!
+//!     cargo test --release --test torture -- --requests 100000 --seed 7
+//!
+//! Every client has a few connections and a few Socket.IO sessions on different workers, and sends
+//! each request over any of its connections, so most are misplaced at first. What is sent follows
+//! from the seed; how the clients interleave does not. Without arguments it is one of the tests.
+
+#![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
+#![allow(clippy::print_stdout, reason = "a program of its own, which reports what it has counted")]
+
+mod client;
+mod ledger;
+mod request;
+#[path = "../it/support/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the other tests, which use all of it")]
+mod support;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use client::Client;
+use ledger::Ledger;
+use support::{kill, sidetrack, worker};
+
+const CLIENTS: u64 = 12;
+const WORKERS: usize = 4;
+
+/// As long as one worker needs to be back.
+const SHORTEST_PEACE: Duration = Duration::from_millis(700);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str, default: u64| {
+        let place = words.iter().position(|word| word == name);
+        place.map_or(default, |place| words[place + 1].parse().unwrap_or_else(|_| panic!("{name} NUMBER")))
+    };
+    // What `cargo test NAME` and `--list` pass on concerns the other tests.
+    if words.iter().any(|word| word == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let (requests, seed) = (option("--requests", 3000), option("--seed", 1));
+    let kills = option("--kills", (requests / 5000).max(2));
+    let file = if seed.is_multiple_of(2) { "sticky2.js" } else { "listen.js" };
+
+    println!("{requests} requests of {CLIENTS} clients to {WORKERS} × {file}, {kills} kills, seed {seed}");
+    let running = sidetrack(worker(file)).workers(WORKERS).with(&["--restarts", "100000"]).alone().start();
+    let (address, start) = (running.address(), Instant::now());
+    let ledger = Arc::new(Ledger::new(requests));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| {
+            let ledger = Arc::clone(&ledger);
+            thread::spawn(move || Client::new(address, seed, number, ledger).run())
+        })
+        .collect();
+
+    let mut random = fastrand::Rng::with_seed(seed);
+    for number in 1..=kills {
+        let due = requests * number / (kills + 1);
+        let mut last = Instant::now();
+        while ledger.done() < due && !ledger.finished() || last.elapsed() < SHORTEST_PEACE {
+            thread::sleep(Duration::from_millis(5));
+            if ledger.finished() {
+                last -= SHORTEST_PEACE;
+            }
+        }
+        let workers = running.workers();
+        if let Some(victim) = random.choice(&workers) {
+            ledger.dies(*victim);
+            kill(*victim);
+        }
+    }
+    for client in clients {
+        client.join().unwrap();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let stopped = running.terminate();
+    let counts = ["accepted", "handed_back", "rerouted", "refused", "channel_errors", "workers_lost"];
+    let counts: Vec<_> = counts.iter().map(|name| format!("{name} {}", stopped.count(name))).collect();
+    println!("{ledger}\n{seconds:.1} s; sidetrack counted: {}", counts.join(", "));
+    let failures = ledger.failures();
+    if failures.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    for failure in failures.iter().take(20) {
+        println!("FAILED {failure}");
+    }
+    println!("{} failures; repeat with: --requests {requests} --seed {seed} --kills {kills}", failures.len());
+    ExitCode::FAILURE
+}
