@@ -15,7 +15,7 @@ const { io } = require('socket.io-client');
 const WebSocket = require('ws');
 const { exchange, handshake, headText, sleep } = require('./clients/lib');
 
-const SHIM = path.resolve(__dirname, '../../src/worker/node/shim.js');
+const SHIM = path.resolve(__dirname, '../../sdk/node/lib/preload.js');
 const WORKERS = path.join(__dirname, 'workers');
 // Beside the packages, so that programs written here find them.
 const TEMP = fs.mkdtempSync(path.join(__dirname, 'node_modules/.shim-test-'));
@@ -110,7 +110,7 @@ test('says hello first, and prints nothing', async (t) => {
   const { messages, output } = start(t, file);
   await eventually('both', () => messages.length === 2);
   assert.deepStrictEqual(messages, [
-    { type: 'sidetrack:hello', shim: 1, node: process.version, main: file },
+    { type: 'sidetrack:hello', shim: 1, node: process.version, main: file, replays: true },
     'mine',
   ]);
   assert.strictEqual(output(), '');

@@ -1,12 +1,35 @@
-//! The shim: a small script preloaded into Node workers.
+//! The shim: a few small scripts preloaded into Node workers. They live in `sdk/node`, which is also
+//! a package of its own.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
 
-const SOURCE: &str = include_str!("shim.js");
+/// The file that Node preloads; it loads the others.
+const ENTRY: &str = "preload.js";
 
-/// The shim as a file that Node can load. The file goes with the value.
+macro_rules! sources {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../../sdk/node/lib/", $name)))),*]
+    };
+}
+
+const SOURCES: &[(&str, &str)] = sources![
+    "channel.js",
+    "detach.js",
+    "engine-io.js",
+    "farewell.js",
+    "hand-back.js",
+    "http.js",
+    "key.js",
+    "preload.js",
+    "responses.js",
+    "sessions.js",
+    "sockets.js",
+    "worker.js",
+];
+
+/// The shim as files that Node can load. The files go with the value.
 #[derive(Debug)]
 pub struct Shim {
     // Held for its drop: it removes the folder.
@@ -21,8 +44,12 @@ impl Shim {
     /// When the folder for temporary files cannot be written.
     pub fn write() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidetrack-").tempdir()?;
-        let path = folder.path().join("shim.js");
-        std::fs::write(&path, SOURCE)?;
+        for (name, source) in SOURCES {
+            std::fs::write(folder.path().join(name), source)?;
+        }
+        // Whatever the folder lies in, Node takes the scripts for CommonJS.
+        std::fs::write(folder.path().join("package.json"), r#"{"type":"commonjs"}"#)?;
+        let path = folder.path().join(ENTRY);
         Ok(Self { _folder: folder, path })
     }
 
@@ -53,6 +80,21 @@ impl Shim {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_script_of_the_package_is_written() {
+        let names = |folder: &std::path::Path| {
+            let mut names: Vec<_> =
+                std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.retain(|name| name != "package.json");
+            names.sort();
+            names
+        };
+        let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/node/lib");
+        let shim = Shim::write().unwrap();
+        assert_eq!(names(shim.path.parent().unwrap()), names(&package));
+        assert!(shim.path.is_file());
+    }
 
     #[test]
     fn the_users_options_stay() {

@@ -1,0 +1,78 @@
+// What the shim says over the channel to sidetrack.
+'use strict';
+
+const path = require('path');
+
+// Programs that run the server as a child of theirs and keep the channel to themselves.
+const WRAPPER = /^(npm|npx|pnpm|pnpx|yarn|corepack|nodemon|pm2|tsx|ts-node-dev|node-dev|concurrently|cross-env|env-cmd|npm-run-all|run-[sp])(?:-cli|-runtime|-shell|-\d[\d.]*)?$/;
+
+exports.open = function () {
+  const { worker } = require('cluster');
+  // A program may wrap process.send; ours goes past its wrapper.
+  const send = process.send;
+  const unwritten = new Set();
+
+  /**
+   * Sends a message. `written` is called once it is in the channel, or never will be; it also keeps
+   * Node from emitting an 'error' for what cannot be sent.
+   */
+  function tell(message, written) {
+    if (!written) return send.call(process, message, undefined, undefined, () => {});
+    const settled = () => unwritten.delete(settled) && written();
+    unwritten.add(settled);
+    return send.call(process, message, undefined, undefined, settled);
+  }
+
+  /** Sends a message with a socket. Until that is acknowledged Node holds all other messages back. */
+  function give(message, socket, sent) {
+    send.call(process, message, socket, undefined, sent);
+    watchForTheEnd();
+  }
+
+  // Node forgets the callbacks of what it still holds back when the channel ends.
+  process.on('disconnect', () => {
+    for (const settled of unwritten) settled();
+  });
+
+  // Should the channel end while a socket is on its way, Node waits for an acknowledgement that
+  // cannot come any more, and 'disconnect' is never emitted: the worker would outlive its primary.
+  let watching = false;
+  function watchForTheEnd() {
+    if (watching) return;
+    watching = true;
+    const timer = setInterval(() => {
+      const ended = !process.connected && !process.channel;
+      if (process._handleQueue && !ended) return;
+      clearInterval(timer);
+      watching = false;
+      if (!process._handleQueue || !ended) return;
+      process._handleQueue = null;
+      process._pendingMessage?.handle.close();
+      process._pendingMessage = null;
+      process.emit('disconnect');
+    }, 200).unref();
+  }
+
+  tell({ type: 'sidetrack:hello', shim: 1, node: process.version, main: process.argv[1], replays: true });
+
+  const program = path.basename(process.argv[1] ?? '').replace(/\.[cm]?js$/, '');
+  const wrapper = WRAPPER.exec(program);
+  if (wrapper) tell({ type: 'sidetrack:wrapper', name: wrapper[1] });
+
+  // A message that comes before the program listens is lost: for cluster workers Node does not
+  // queue. From the first listener on, probing makes sense. One listener is the cluster module's.
+  const listening = process.listenerCount('message') > 1 || worker.listenerCount('message') > 0;
+  function reportListening() {
+    const emitters = [process, worker];
+    const report = () => tell({ type: 'sidetrack:listens' });
+    const onNewListener = (event) => {
+      if (event !== 'message') return;
+      for (const emitter of emitters) emitter.removeListener('newListener', onNewListener);
+      report();
+    };
+    if (listening) report();
+    else for (const emitter of emitters) emitter.on('newListener', onNewListener);
+  }
+
+  return { tell, give, reportListening };
+};

@@ -1,0 +1,96 @@
+// The requests of every `http.Server`, seen before the program sees them.
+//
+// `emit` of http.Server is wrapped for one event: right after its 'connection' listeners have run, a
+// socket has its HTTP parser, whose `onIncoming` is told of each request when its head is complete.
+'use strict';
+
+const http = require('http');
+const net = require('net');
+
+exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
+  const known = new WeakSet();
+
+  http.Server.prototype.emit = function emit(event, socket) {
+    if (event !== 'connection') return net.Server.prototype.emit.apply(this, arguments);
+    const arrival = sockets.arrivalOf(socket);
+    if (!arrival) return net.Server.prototype.emit.apply(this, arguments);
+    if (!known.has(this)) {
+      known.add(this);
+      prepare(this);
+    }
+    const heard = net.Server.prototype.emit.apply(this, arguments);
+    if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[keepAlive]?.(this, socket, arrival);
+    return heard;
+  };
+
+  function prepare(server) {
+    enforceTimeouts(server);
+    if (keepAlive === 'hand-back') keepConnectionsOfSticky(server);
+  }
+
+  const GUARDS = {
+    'hand-back'(server, socket, arrival) {
+      const { parser } = socket;
+      const { onIncoming } = parser;
+      parser.onIncoming = function (request, keepAlive) {
+        return isMisplaced(request, arrival, parser)
+          ? handBack(server, socket, arrival, request)
+          : onIncoming.call(this, request, keepAlive);
+      };
+    },
+    close(server, { parser }, arrival) {
+      const { onIncoming } = parser;
+      parser.onIncoming = function (request) {
+        claim(request, arrival);
+        return onIncoming.call(this, request, false);
+      };
+    },
+    worker(server, { parser }, arrival) {
+      if (!arrival.final || find.kind !== 'path') return;
+      const { onIncoming } = parser;
+      parser.onIncoming = function (request, keepAlive) {
+        claim(request, arrival);
+        return onIncoming.call(this, request, keepAlive);
+      };
+    },
+  };
+
+  function isMisplaced(request, arrival, { maxHeaderPairs }) {
+    if (arrival.final) return claim(request, arrival);
+    const sid = find(request);
+    if (sid === undefined || sessions.own(sid) || !process.connected) return false;
+    // A head with more lines than the server takes has been cut, and cannot be handed on whole.
+    return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
+  }
+
+  // The first request of a connection for which sidetrack knows no better worker: it stays. Where
+  // clients make the ids, its session begins here.
+  function claim(request, arrival) {
+    if (!arrival.final) return false;
+    arrival.final = false;
+    const sid = find.kind === 'path' ? find(request) : undefined;
+    if (sid !== undefined) sessions.open(sid, { ends: false });
+    return false;
+  }
+};
+
+// A http.Server enforces headersTimeout and requestTimeout from 'listening' on, which never comes
+// for servers that are given their sockets. Node's own listener is called rather than the event
+// emitted: the program's listeners would be told something untrue.
+function enforceTimeouts(server) {
+  if (server.listening) return;
+  const begin = server.listeners('listening').find((listener) => listener.name === 'setupConnectionsTracking');
+  if (begin) begin.call(server);
+}
+
+// @socket.io/sticky 2.x closes every connection after one response, since a next request might be
+// another worker's. Such a request is handed back. Its comment is what tells that listener from one
+// of the program's own, which stays.
+function keepConnectionsOfSticky(server) {
+  for (const listener of server.listeners('request')) {
+    const source = Function.prototype.toString.call(listener);
+    if (source.includes('disable HTTP keep-alive to prevent connection reuse for another session')) {
+      server.removeListener('request', listener);
+    }
+  }
+}

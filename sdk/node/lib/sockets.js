@@ -1,0 +1,75 @@
+// The client sockets sidetrack has sent: how each came, what was read of it before, and its end.
+'use strict';
+
+const net = require('net');
+const diagnostics = require('diagnostics_channel');
+
+// Held because a diagnostics channel that nobody holds is collected, with its subscribers.
+const accepted = diagnostics.channel('net.server.socket');
+
+exports.follow = function ({ tell }) {
+  const arrivals = new WeakMap();
+  const idle = [];
+  let live = 0;
+  let closed = 0;
+
+  // Counted in bursts: one message for all sockets that close within a few milliseconds.
+  function reportClosed() {
+    const count = closed;
+    closed = 0;
+    tell({ type: 'sidetrack:sockets-closed', count });
+  }
+
+  function onClose() {
+    live--;
+    if (closed++ === 0) setTimeout(reportClosed, 10).unref();
+    if (live === 0) for (const listener of idle) listener();
+  }
+
+  function arrive(socket, { key, sidetrack }) {
+    const { data, final } = sidetrack ?? {};
+    arrivals.set(socket, { key, final: final === true });
+    live++;
+    socket.on('close', onClose);
+    // What a worker before us has read comes first. Nothing has been read here yet: that takes a
+    // turn of the event loop, and the socket has only just been made.
+    if (data) socket.unshift(Buffer.from(data, 'base64'));
+  }
+
+  // Sockets sent as messages (@socket.io/sticky and the like). First in line, so that a listener
+  // that closes the socket or throws does not keep it from being counted.
+  process.prependListener('message', (message, socket) => {
+    if (!(socket instanceof net.Socket)) return;
+    const sidetrack = message?.sidetrack;
+    if (sidetrack === 'probe') setTimeout(dropUntaken, 2000, socket).unref();
+    else arrive(socket, { sidetrack });
+  });
+
+  // sidetrack asks with a socket of its own whether anyone takes sockets from messages. Where only,
+  // say, an adapter listens, nobody would ever close it.
+  function dropUntaken(socket) {
+    if (socket.listenerCount('data') === 0 && socket.listenerCount('readable') === 0) socket.destroy();
+  }
+
+  // Sockets for a listening server. The cluster module handles the message within the same call, so
+  // a server's new socket between our two listeners is the one that was handed over; a server that
+  // accepts by itself (`exclusive: true`) does so elsewhere.
+  let arriving = null;
+  process.prependListener('internalMessage', (message) => {
+    arriving = message.cmd === 'NODE_CLUSTER' && message.act === 'newconn' ? message : null;
+  });
+  process.on('internalMessage', () => {
+    arriving = null;
+  });
+  // The servers of `http` ask before; for all others this comes after their 'connection' listeners.
+  accepted.subscribe(({ socket }) => arrivalOf(socket));
+
+  /** How a socket came: `{ key, final }`, or undefined when sidetrack has not sent it. */
+  function arrivalOf(socket) {
+    if (arriving && !arrivals.has(socket)) arrive(socket, arriving);
+    arriving = null;
+    return arrivals.get(socket);
+  }
+
+  return { arrivalOf, live: () => live, onIdle: (listener) => idle.push(listener) };
+};
