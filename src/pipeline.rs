@@ -124,7 +124,9 @@ impl Pipeline {
     /// A connection whose next request belongs to another worker: its life begins again.
     async fn re_enter(&self, back: HandedBack) {
         let HandedBack { socket, server, data } = back;
-        let Ok(peer) = socket::peer(&socket) else {
+        // A worker in another language may have made it one that blocks.
+        let peer = socket::set_nonblocking(&socket).and_then(|()| socket::peer(&socket));
+        let Ok(peer) = peer else {
             // The client has left meanwhile, or this never was one.
             return self.telemetry.counters.gone.one();
         };

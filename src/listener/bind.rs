@@ -62,17 +62,14 @@ pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError
 }
 
 impl Bound {
-    /// Takes the next connection without waiting.
+    /// Takes the next connection without waiting. It does not block either: libuv reads and writes a
+    /// socket that it is sent as it comes, so a blocking one would stop a Node worker at the first
+    /// read that is as long as its buffer, or at a client that reads slowly.
     ///
     /// # Errors
     /// As `accept(2)`; `WouldBlock` when there is none.
     pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
-        match &self.socket {
-            Listening::Tcp(listener) => {
-                listener.accept().map(|(client, peer)| (client.into(), Some(sys::socket::canonical(peer))))
-            }
-            Listening::Unix(listener, _) => listener.accept().map(|(client, _)| (client.into(), None)),
-        }
+        sys::socket::accept(self.as_fd())
     }
 
     /// What `getsockname` says, for TCP.

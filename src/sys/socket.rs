@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, getpeername, recv, send};
 
@@ -30,6 +31,42 @@ pub fn defer_accept(socket: &impl AsFd, wait: Duration) -> io::Result<()> {
         )
     };
     Ok(nix::errno::Errno::result(result).map(drop)?)
+}
+
+/// Takes a connection that neither blocks nor survives exec, and its peer.
+///
+/// # Errors
+/// As `accept4(2)`.
+pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let listener = listener.as_fd().as_raw_fd();
+    let take = |name: *mut socket2::SockAddrStorage, length: *mut libc::socklen_t| {
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: the pointers come from `try_init`, which has room for any address. No library takes
+        // flags and tells the peer; asking for either afterwards is another system call for each
+        // connection.
+        #[allow(unsafe_code, reason = "accept4(2) takes pointers")]
+        let number = unsafe { libc::accept4(listener, name.cast(), length, flags) };
+        let number = nix::errno::Errno::result(number)?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
+        #[allow(unsafe_code, reason = "the kernel hands descriptors over as numbers")]
+        Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    };
+    // SAFETY: accept4(2) has filled in name and length when it succeeds.
+    #[allow(unsafe_code, reason = "the name is written through pointers")]
+    let (socket, name) = unsafe { socket2::SockAddr::try_init(take) }?;
+    Ok((socket, name.as_socket().map(canonical)))
+}
+
+/// Makes a descriptor one that does not block, for everybody who has it.
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn set_nonblocking(socket: impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(&socket.as_fd(), FcntlArg::F_GETFL)?);
+    if !flags.contains(OFlag::O_NONBLOCK) {
+        fcntl(&socket.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    }
+    Ok(())
 }
 
 /// Reads without consuming and without waiting. 0 means the peer has finished sending.

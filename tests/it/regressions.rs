@@ -5,7 +5,9 @@ use std::thread;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, client, get, job, kill, poll_session, session_at, sidetrack, signal, worker};
+use crate::support::{
+    Client, client, get, job, kill, pid, poll_session, session_at, sidetrack, signal, worker,
+};
 
 /// Number 2: "Session ID unknown", worst under load. The client came back before the primary had
 /// heard of its session.
@@ -154,5 +156,31 @@ fn a_session_stays_while_other_workers_come_and_go() {
     assert_eq!(session_at(address, &format!("sid={sid}")), (200, Some(owner)));
     sidetrack.all_ready_without(&others);
     assert_eq!(session_at(address, &format!("sid={sid}")), (200, Some(owner)));
+    sidetrack.stop();
+}
+
+/// Found here: libuv reads and writes a socket that it is sent as it comes. One that blocks stops a
+/// whole worker at a read that is as long as libuv's buffer, or at a client that does not read.
+#[test]
+fn no_client_stops_its_worker() {
+    let sidetrack = sidetrack(worker("listen.js")).workers(1).start();
+    let address = sidetrack.address();
+    let head =
+        "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\nExpect: 100-continue\r\n\r\n";
+    let mut upload = Client::connect(address);
+    assert_eq!(upload.exchange(head).status, 100, "a worker has it");
+    for _ in 0..4 {
+        upload.send(vec![b'x'; 65_536]);
+        assert_eq!(pid(address), sidetrack.workers()[0], "somebody else is answered meanwhile");
+    }
+    // Answers for megabytes, of which not one is read.
+    let mut deaf = Client::connect(address);
+    for _ in 0..64 {
+        deaf.send("GET /large?bytes=1000000 HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    for _ in 0..4 {
+        assert_eq!(pid(address), sidetrack.workers()[0], "somebody else is answered meanwhile");
+    }
+    drop((upload, deaf));
     sidetrack.stop();
 }

@@ -27,6 +27,9 @@ exports.routes = (extra = {}) => (req, res) => {
     json(res, { pid: process.pid, port });
   } else if (url.pathname === '/slow') {
     setTimeout(json, Number(url.searchParams.get('ms')), res, { pid: process.pid, port });
+  } else if (url.pathname === '/large') {
+    res.writeHead(200, CORS);
+    res.end(Buffer.alloc(Number(url.searchParams.get('bytes')), 'x'));
   } else if (url.pathname === '/upload' && req.method === 'POST') {
     const sha1 = crypto.createHash('sha1');
     let bytes = 0;
