@@ -8,7 +8,7 @@ mod refuse;
 mod window;
 
 pub use refuse::{refusal_for, refuse};
-pub use window::{Queued, Unearned, Window};
+pub use window::{Follows, Queued, Unearned, Window};
 
 use crate::types::{Accepted, Request};
 

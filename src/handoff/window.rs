@@ -13,6 +13,16 @@ pub struct Window<T> {
     /// Arrived in the worker process, not yet taken by its server. By number.
     accepting: HashMap<u64, Sent<T>>,
     waiting: VecDeque<(T, Instant)>,
+    /// The last one sent must have arrived before another is.
+    lone: bool,
+}
+
+/// Whether something may be sent behind an item before that is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    Freely,
+    /// Its message is so long that the worker reads it in parts.
+    AfterAcknowledgement,
 }
 
 #[derive(Debug)]
@@ -46,13 +56,14 @@ impl<T> Window<T> {
             unacknowledged: VecDeque::new(),
             accepting: HashMap::new(),
             waiting: VecDeque::new(),
+            lone: false,
         }
     }
 
     /// True when one more may be sent.
     #[must_use]
     pub fn open(&self) -> bool {
-        self.pending() < self.limit
+        self.pending() < self.limit && !self.lone
     }
 
     /// How many were sent and not acknowledged.
@@ -68,8 +79,16 @@ impl<T> Window<T> {
     }
 
     /// Records what has just been sent.
-    pub fn sent(&mut self, item: T, number: Option<u64>, at: Instant) {
+    pub fn sent(&mut self, item: T, number: Option<u64>, at: Instant, follows: Follows) {
         self.unacknowledged.push_back(Sent { item, number, at });
+        self.lone = follows == Follows::AfterAcknowledgement;
+    }
+
+    /// The oldest descriptor that was sent has arrived, or is lost.
+    fn arrived(&mut self) -> Result<Sent<T>, Unearned> {
+        let sent = self.unacknowledged.pop_front().ok_or(Unearned)?;
+        self.lone &= !self.unacknowledged.is_empty();
+        Ok(sent)
     }
 
     /// The worker process has the oldest descriptor. Returns the item if that is the end of it;
@@ -78,7 +97,7 @@ impl<T> Window<T> {
     /// # Errors
     /// [`Unearned`] when nothing was sent.
     pub fn acknowledged(&mut self) -> Result<Option<T>, Unearned> {
-        let sent = self.unacknowledged.pop_front().ok_or(Unearned)?;
+        let sent = self.arrived()?;
         match sent.number {
             Some(number) => {
                 self.accepting.insert(number, sent);
@@ -93,7 +112,7 @@ impl<T> Window<T> {
     /// # Errors
     /// [`Unearned`] when nothing was sent.
     pub fn lost(&mut self) -> Result<T, Unearned> {
-        self.unacknowledged.pop_front().map(|sent| sent.item).ok_or(Unearned)
+        self.arrived().map(|sent| sent.item)
     }
 
     /// A listening server has spoken about a numbered item.
@@ -158,8 +177,8 @@ mod tests {
     fn acknowledgements_come_in_sending_order() {
         let now = Instant::now();
         let mut window = Window::new(2, 1);
-        window.sent("plain", None, now);
-        window.sent("numbered", Some(7), now);
+        window.sent("plain", None, now, Follows::Freely);
+        window.sent("numbered", Some(7), now, Follows::Freely);
         assert!(!window.open());
         assert_eq!(window.acknowledged(), Ok(Some("plain")));
         assert_eq!(window.acknowledged(), Ok(None));
@@ -170,11 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn nothing_follows_a_long_one_until_it_has_arrived() {
+        let now = Instant::now();
+        let mut window = Window::new(8, 8);
+        window.sent("before", None, now, Follows::Freely);
+        window.sent("long", Some(1), now, Follows::AfterAcknowledgement);
+        assert!(matches!(window.queue("behind", now), Queued::Yes));
+        window.acknowledged().unwrap();
+        assert!(!window.open() && window.next_waiting().is_none());
+        window.acknowledged().unwrap();
+        assert!(window.open(), "it has arrived, whether its server takes it or not");
+        assert_eq!(window.next_waiting().map(|(item, _)| item), Some("behind"));
+    }
+
+    #[test]
     fn the_queue_is_bounded_in_number_and_time() {
         let start = Instant::now();
         let later = start + Duration::from_secs(3);
         let mut window = Window::new(1, 2);
-        window.sent(0, None, start);
+        window.sent(0, None, start, Follows::Freely);
         assert!(matches!(window.queue(1, start), Queued::Yes));
         assert!(matches!(window.queue(2, later), Queued::Yes));
         assert!(matches!(window.queue(3, later), Queued::Full(3)));
@@ -188,8 +221,8 @@ mod tests {
     fn a_death_gives_everything_back_oldest_first() {
         let now = Instant::now();
         let mut window = Window::new(8, 8);
-        window.sent(1, Some(1), now);
-        window.sent(2, None, now);
+        window.sent(1, Some(1), now, Follows::Freely);
+        window.sent(2, None, now, Follows::Freely);
         window.acknowledged().unwrap();
         assert!(matches!(window.queue(3, now), Queued::Yes));
         assert_eq!(window.drain(), [1, 2, 3]);

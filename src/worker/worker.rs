@@ -14,9 +14,14 @@ use tokio::sync::Notify;
 use super::channel::{Channel, Sending};
 use super::mixing::Traffic;
 use super::{Origin, Settings};
-use crate::handoff::{Queued, Routed, Window};
+use crate::handoff::{Follows, Queued, Routed, Window};
 use crate::telemetry::Counter;
 use crate::types::{ServerId, WorkerId};
+
+/// A message up to this length arrives in one read, which ends behind it: the kernel joins no two
+/// messages that carry descriptors. The rest of a longer one comes in further reads, and the last of them
+/// brings the next message's descriptor as well, which Node then takes for that of the long one.
+const LONGEST_WHOLE: usize = 16 * 1024;
 
 /// How soon a worker in good health acknowledges.
 const PROMPT: Duration = Duration::from_millis(20);
@@ -228,9 +233,9 @@ impl Worker {
     /// Sends one end of a socket pair in the way a connection would go.
     pub fn send_probe(&self, end: OwnedFd, now: Instant) {
         let mut state = self.lock();
-        if let Err(parcel) = state.dispatch(&self.socket, Parcel::Probe(end), now) {
-            // The channel is full: the probe goes unanswered and another one follows.
-            drop(parcel);
+        // With a full window or channel the probe goes unanswered, and another one follows.
+        if state.window.open() {
+            drop(state.dispatch(&self.socket, Parcel::Probe(end), now));
         }
     }
 
@@ -364,7 +369,9 @@ impl State {
         };
         match self.channel.hand_over(socket, message, descriptor) {
             Ok(Sending::Done) => {
-                self.window.sent(parcel, number, now);
+                let long = message.len() > LONGEST_WHOLE;
+                let follows = if long { Follows::AfterAcknowledgement } else { Follows::Freely };
+                self.window.sent(parcel, number, now, follows);
                 Ok(())
             }
             Ok(Sending::Crowded) => {

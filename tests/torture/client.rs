@@ -17,6 +17,9 @@ const SESSIONS: usize = 6;
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const TEXT: &str = "text/plain;charset=UTF-8";
 
+/// Node closes connections that are idle for 5 s.
+const MOST_IDLE: Duration = Duration::from_secs(3);
+
 /// Sessions are left alone for no longer: engine.io ends those that do not answer its pings.
 const OLDEST: Duration = Duration::from_secs(15);
 
@@ -34,6 +37,7 @@ pub struct Client {
 struct Held {
     connection: Connection,
     holder: Option<u32>,
+    used: Instant,
 }
 
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ struct Session {
     /// Packets that engine.io waits for: answers to its pings.
     owed: usize,
     heard: Instant,
+    /// engine.io takes one attempt to upgrade at a time, and an end of one is not seen from here.
+    probed: bool,
 }
 
 /// What a request must bring.
@@ -85,6 +91,11 @@ impl Client {
     }
 
     fn open(&mut self) {
+        if self.random.bool() {
+            // On a new connection the policy chooses, and sessions get spread.
+            let place = self.random.usize(..CONNECTIONS);
+            self.connections[place] = None;
+        }
         let request = request::cut(&mut self.random, request::get(POLLING));
         let Some(response) = self.ask("handshake", request, &Wanted::Handshake) else { return };
         let text = response.text();
@@ -93,7 +104,7 @@ impl Client {
         let (Some(sid), Some(owner)) = (open["sid"].as_str(), pid(&response)) else {
             return self.ledger.failed(format!("{}: a handshake says {text:?}", self.name));
         };
-        let session = Session { sid: sid.to_owned(), owner, owed: 0, heard: Instant::now() };
+        let session = Session { sid: sid.to_owned(), owner, owed: 0, heard: Instant::now(), probed: false };
         // Enters the namespace; the answer is fetched like any other.
         if self.packet(&session, "40").is_some() && self.poll(&session, "40{").is_some() {
             if self.sessions.len() >= SESSIONS {
@@ -142,7 +153,7 @@ impl Client {
     fn poll(&mut self, session: &Session, wanted: &str) -> Option<usize> {
         let target = format!("{POLLING}&sid={}", session.sid);
         let mut pings = 0;
-        for _ in 0..4 {
+        for _ in 0..8 {
             let request = request::cut(&mut self.random, request::get(&target));
             let response = self.ask("poll", request, &Wanted::Owner(session.owner))?;
             let text = response.text();
@@ -187,7 +198,11 @@ impl Client {
 
     /// A WebSocket for a session that polls, on a used connection. The session stays with polling.
     fn probe(&mut self) {
-        let session = self.random.choice(&self.sessions).unwrap().clone();
+        let Some(session) = self.sessions.iter_mut().find(|session| !session.probed) else {
+            return self.anybody();
+        };
+        session.probed = true;
+        let session = session.clone();
         let place = self.random.usize(..CONNECTIONS);
         let start = Instant::now();
         let Some(mut held) = self.take(place, "probe", start) else { return };
@@ -196,16 +211,18 @@ impl Client {
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
             session.sid
         );
-        let outcome = held.connection.try_send(head).and_then(|()| held.connection.try_response());
-        match outcome {
-            Ok(response) if response.status == 101 && pid(&response) == Some(session.owner) => {
-                held.connection.send_frame("2probe");
-                let frame = held.connection.frame();
-                if frame == "3probe" {
-                    self.ledger.served("probe");
-                } else {
-                    self.ledger.failed(format!("{}: a probe is answered with {frame:?}", self.name));
-                }
+        let probe = |connection: &mut Connection| {
+            connection.try_send(head)?;
+            let response = connection.try_response()?;
+            if response.status != 101 {
+                return Err(io::Error::other(format!("{response:?}")));
+            }
+            connection.send_frame("2probe");
+            Ok((pid(&response), connection.try_frame()?))
+        };
+        match probe(&mut held.connection) {
+            Ok((owner, frame)) if owner == Some(session.owner) && frame == "3probe" => {
+                self.ledger.served("probe");
             }
             _ if self.excusable(&held, Some(session.owner), start) => self.ledger.excused("probe"),
             other => self.fail("probe", &held, Some(session.owner), &format!("{other:?}")),
@@ -244,6 +261,7 @@ impl Client {
             }
         }
         self.ledger.served(kind);
+        held.used = Instant::now();
         self.connections[place] = Some(held);
         responses
     }
@@ -263,12 +281,14 @@ impl Client {
 
     /// A connection whose worker lives.
     fn take(&mut self, place: usize, kind: &'static str, start: Instant) -> Option<Held> {
-        let living = |held: &Held| held.holder.is_none_or(|pid| !self.ledger.is_dead(pid));
+        let living = |held: &Held| {
+            held.used.elapsed() < MOST_IDLE && held.holder.is_none_or(|pid| !self.ledger.is_dead(pid))
+        };
         if let Some(held) = self.connections[place].take().filter(living) {
             return Some(held);
         }
         match Connection::try_connect(self.address) {
-            Ok(connection) => Some(Held { connection, holder: None }),
+            Ok(connection) => Some(Held { connection, holder: None, used: Instant::now() }),
             Err(error) => {
                 self.ledger.failed(format!(
                     "{}: {kind}: connecting after {:?}: {error}",

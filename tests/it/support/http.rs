@@ -126,6 +126,10 @@ impl Client {
     /// The next text frame.
     #[track_caller]
     pub fn frame(&mut self) -> String {
+        self.try_frame().expect("a text frame")
+    }
+
+    pub fn try_frame(&mut self) -> io::Result<String> {
         loop {
             let (length, start) = match self.rest[..] {
                 [_, 126, high, low, ..] => (usize::from(u16::from_be_bytes([high, low])), 4),
@@ -134,13 +138,16 @@ impl Client {
             };
             if self.rest.len() >= length.saturating_add(start) {
                 let frame: Vec<u8> = self.rest.drain(..start + length).collect();
-                assert_eq!(frame[0], 0x81, "a text frame: {frame:?}");
-                return String::from_utf8_lossy(&frame[start..]).into_owned();
+                if frame[0] != 0x81 {
+                    return Err(io::Error::other(format!("no text frame: {frame:?}")));
+                }
+                return Ok(String::from_utf8_lossy(&frame[start..]).into_owned());
             }
             let mut buffer = [0; 4096];
-            let length = self.stream.read(&mut buffer).expect("a frame");
-            assert_ne!(length, 0, "closed before a frame");
-            self.rest.extend_from_slice(&buffer[..length]);
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before a frame")),
+                length => self.rest.extend_from_slice(&buffer[..length]),
+            }
         }
     }
 

@@ -8,6 +8,8 @@
 //!
 //! - A message that carries a descriptor is sent with one `sendmsg` and exactly one descriptor.
 //!   Two descriptors in one call put a Node worker out of step for good.
+//! - A message too long for one read (over 16 KiB, to be safe) must be acknowledged before another
+//!   descriptor follows: Node gives the descriptor that comes with the long one's end to the long one.
 //! - Acknowledgements carry no number: they come in the order of the hand-offs.
 //! - An acknowledgement the other side did not earn kills a Node worker.
 
