@@ -1,0 +1,18 @@
+// Programs that are written for one test.
+'use strict';
+
+const fs = require('node:fs');
+const path = require('node:path');
+const { after } = require('node:test');
+
+// Beside the packages, so that such programs find them.
+const FOLDER = fs.mkdtempSync(path.join(__dirname, 'node_modules/.shim-test-'));
+after(() => fs.rmSync(FOLDER, { recursive: true }));
+
+let count = 0;
+exports.program = function (code, name = `program-${++count}.js`) {
+  const file = path.join(FOLDER, name);
+  fs.writeFileSync(file, code);
+  return file;
+};
+exports.FOLDER = FOLDER;
