@@ -118,9 +118,11 @@ fn sessions(peer: &Peer) -> Vec<String> {
         let mut connection = Connection::open(peer.address);
         connection.exchange(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: bench\r\n\r\n");
         let answer = String::from_utf8_lossy(&connection.answer).into_owned();
-        let part = |from: &str, to: char| Some(answer.split_once(from)?.1.split(to).next()?.to_owned());
-        let sid = part("\"sid\":\"", '"').expect("a session id");
-        let pid = part("X-Worker-Pid: ", '\r').expect("the worker's header");
+        // HAProxy writes header names in lower case.
+        let header = answer.to_ascii_lowercase().find("x-worker-pid: ").map(|start| start + 14);
+        let value = |start: usize, end: char| answer[start..].split(end).next().map(str::to_owned);
+        let pid = header.and_then(|start| value(start, '\r')).expect("the worker's header");
+        let sid = answer.find("\"sid\":\"").and_then(|start| value(start + 7, '"')).expect("a session id");
         if !found.iter().any(|(known, _)| *known == pid) {
             found.push((pid, sid));
         }

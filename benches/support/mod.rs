@@ -20,6 +20,7 @@ pub struct Peer {
     pub address: SocketAddr,
     pub workers: usize,
     child: Child,
+    _folder: Option<tempfile::TempDir>,
 }
 
 fn root() -> &'static Path {
@@ -71,7 +72,7 @@ impl Peer {
             let all = ready["workers"].as_array()?.len() == workers;
             ready["addresses"][0].as_str()?.parse().ok().filter(|_| all)
         });
-        Self { name: name.to_owned(), address, workers, child }
+        Self { name: name.to_owned(), address, workers, child, _folder: Some(folder) }
     }
 
     /// Behind HAProxy, in front of another server.
@@ -90,7 +91,7 @@ impl Peer {
             .spawn()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         wait(|| TcpStream::connect(address).ok());
-        Ok(Self { name: "HAProxy".to_owned(), address, workers: 1, child })
+        Ok(Self { name: "HAProxy".to_owned(), address, workers: 1, child, _folder: None })
     }
 
     /// CPU time of every thread of the process so far.
@@ -111,7 +112,7 @@ impl Peer {
         BufReader::new(stdout).read_line(&mut line).expect("a line with the port");
         let port: u16 = line.trim().rsplit(' ').next().and_then(|text| text.parse().ok()).expect("a port");
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Self { name: name.to_owned(), address, workers, child }
+        Self { name: name.to_owned(), address, workers, child, _folder: None }
     }
 }
 

@@ -175,6 +175,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
             }),
             Ok(FromWorker::HandBack(back)) => {
                 let (data, key) = (back.data(), back.key.map(Cow::into_owned));
+                state.profile.hand_back = Some(Instant::now());
                 let Some(socket) = state.channel.descriptor() else {
                     effects.push(Effect::Reply(encode::HANDLE_NACK));
                     continue;

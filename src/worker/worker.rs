@@ -84,6 +84,8 @@ pub struct Profile {
     /// It takes connections with luggage.
     pub replays: bool,
     pub ready_since: Option<Instant>,
+    /// When it has handed back last.
+    pub hand_back: Option<Instant>,
     /// Lines that made no sense.
     pub faults: u32,
     /// Why it cannot be used, if it cannot.
@@ -288,12 +290,15 @@ impl Worker {
         self.lock().crowded = false;
     }
 
-    /// True when acknowledgements will come soon and nobody waits for them.
+    /// True when acknowledgements will come soon and nobody waits for them. A worker that hands
+    /// connections back waits, for our acknowledgement of each.
     #[must_use]
     pub fn awaits_acknowledgement(&self, now: Instant) -> bool {
         let state = self.lock();
-        let fresh = |sent| now.saturating_duration_since(sent) < PROMPT;
-        state.window.open() && state.window.oldest().is_some_and(fresh)
+        let fresh = |moment| now.saturating_duration_since(moment) < PROMPT;
+        state.window.open()
+            && state.window.oldest().is_some_and(fresh)
+            && !state.profile.hand_back.is_some_and(fresh)
     }
 
     /// How long the oldest connection has been without acknowledgement.

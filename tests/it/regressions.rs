@@ -34,12 +34,41 @@ fn sticky_3_a_tls_client_is_answered_and_named() {
 /// Numbers 8 and 16: several sessions on one connection, as tabs of a browser and pools of a proxy
 /// make them.
 #[test]
-#[ignore = "routed for each connection, not for each request: handing back is the next release's work"]
 fn sticky_8_and_16_sessions_on_one_connection() {
-    for file in ["listen.js", "sticky1.js", "sticky2.js"] {
+    for file in ["listen.js", "listen.mjs", "sticky1.js", "sticky2.js", "message.js"] {
         let sidetrack = sidetrack(worker(file)).start();
-        client("keepalive-mixed.js", sidetrack.address(), &["--sessions", "8", "--rounds", "20"]);
-        sidetrack.stop();
+        let mixed = ["--sessions", "8", "--rounds", "20"];
+        let result = client("keepalive-mixed.js", sidetrack.address(), &mixed);
+        assert_eq!(
+            (&result["requests"], &result["connections"]),
+            (&160.into(), &1.into()),
+            "{file}: {result}"
+        );
+        assert!(sidetrack.stop().count("handed_back") > 0, "{file}");
+    }
+}
+
+/// The same where connections are left to the worker: what 1.x does is what one gets.
+#[test]
+fn sticky_8_is_there_for_those_who_leave_connections_alone() {
+    let sidetrack = sidetrack(worker("listen.js")).with(&["--keepalive", "worker"]).start();
+    let result = job("keepalive-mixed.js", sidetrack.address(), &[]).result();
+    assert!(result["statuses"]["400"].as_u64() > Some(0), "{result}");
+    assert_eq!(sidetrack.stop().count("handed_back"), 0);
+}
+
+/// And where every connection ends with its response: what 2.x does, and its price.
+#[test]
+fn sticky_8_by_closing() {
+    for file in ["listen.js", "sticky2.js"] {
+        let sidetrack = sidetrack(worker(file)).with(&["--keepalive", "close"]).start();
+        let result = client("keepalive-mixed.js", sidetrack.address(), &["--rounds", "15"]);
+        assert_eq!(
+            (&result["requests"], &result["connections"]),
+            (&60.into(), &60.into()),
+            "{file}: {result}"
+        );
+        assert_eq!(sidetrack.stop().count("handed_back"), 0, "{file}");
     }
 }
 
