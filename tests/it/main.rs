@@ -1,12 +1,13 @@
 //! The real program between real workers and real clients.
 //!
-//! Needs Node.js 18 with npm and Python 3.9; the packages of `tests/node` are installed by the
-//! tests. At most two programs run at a time, whatever the number of test threads.
+//! Needs Node.js 18 with npm, Python 3.9 and Chromium; the packages of `tests/node` are installed by
+//! the tests. At most two programs run at a time, whatever the number of test threads.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
 
 mod balance;
 mod broadcast;
+mod browser;
 mod death;
 mod handback;
 mod head;

@@ -2,8 +2,13 @@
 //! a package of its own.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::path::PathBuf;
+use std::fs::DirBuilder;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Uid;
+use sha2::{Digest as _, Sha256};
 
 /// The file that Node preloads; it loads the others.
 const ENTRY: &str = "preload.js";
@@ -29,38 +34,51 @@ const SOURCES: &[(&str, &str)] = sources![
     "worker.js",
 ];
 
-/// The shim as files that Node can load. The files go with the value.
+/// The shim as files that Node can load.
 #[derive(Debug)]
 pub struct Shim {
     // Held for its drop: it removes the folder.
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
     path: PathBuf,
 }
 
 impl Shim {
-    /// Writes the shim into a private folder of its own.
+    /// Writes the shim into a private folder of its own. The folder goes with the value.
     ///
     /// # Errors
     /// When the folder for temporary files cannot be written.
     pub fn write() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidetrack-").tempdir()?;
-        for (name, source) in SOURCES {
-            std::fs::write(folder.path().join(name), source)?;
-        }
-        // Whatever the folder lies in, Node takes the scripts for CommonJS.
-        std::fs::write(folder.path().join("package.json"), r#"{"type":"commonjs"}"#)?;
+        write_into(folder.path())?;
         let path = folder.path().join(ENTRY);
-        Ok(Self { _folder: folder, path })
+        Ok(Self { _folder: Some(folder), path })
     }
 
-    /// As [`write`](Self::write), for a process that is about to become something else: the file stays.
+    /// Writes the shim into a folder that stays, one for each user and version: for a process that
+    /// is about to become another program and can remove nothing.
     ///
     /// # Errors
-    /// When the folder for temporary files cannot be written.
+    /// When the folder for temporary files cannot be written, or somebody else has made ours.
     pub fn install() -> io::Result<Self> {
-        let shim = Self::write()?;
-        std::mem::forget(shim);
-        Self::write()
+        let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        Self::install_in(&base)
+    }
+
+    fn install_in(base: &Path) -> io::Result<Self> {
+        let user = Uid::effective();
+        let folder = base.join(format!("sidetrack-shim-{user}-{}", version()));
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result?,
+        }
+        // The place is known to everybody: what is there may be a trap.
+        let found = std::fs::symlink_metadata(&folder)?;
+        if !found.is_dir() || found.uid() != user.as_raw() || found.mode() & 0o022 != 0 {
+            let text = format!("{} is not a folder that only this user can write", folder.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        write_into(&folder)?;
+        Ok(Self { _folder: None, path: folder.join(ENTRY) })
     }
 
     /// `NODE_OPTIONS` for a worker: what the user has set, and our preload.
@@ -77,9 +95,51 @@ impl Shim {
     }
 }
 
+/// Each file is whole at any time: other workers may be loading it.
+fn write_into(folder: &Path) -> io::Result<()> {
+    // Whatever the folder lies in, Node takes the scripts for CommonJS.
+    let package = ("package.json", r#"{"type":"commonjs"}"#);
+    for (name, source) in SOURCES.iter().chain([&package]) {
+        let mut draft = tempfile::NamedTempFile::new_in(folder)?;
+        draft.write_all(source.as_bytes())?;
+        draft.persist(folder.join(name))?;
+    }
+    Ok(())
+}
+
+/// Names these very sources.
+fn version() -> String {
+    let mut digest = Sha256::new();
+    for (name, source) in SOURCES {
+        digest.update(name);
+        digest.update(source);
+    }
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
+
+    #[test]
+    fn what_stays_is_found_again_and_a_strangers_folder_is_not_used() {
+        let base = tempfile::tempdir().unwrap();
+        let first = Shim::install_in(base.path()).unwrap();
+        let second = Shim::install_in(base.path()).unwrap();
+        assert_eq!(first.path, second.path);
+        drop((first, second));
+        let folder = base.path().read_dir().unwrap().next().unwrap().unwrap().path();
+        assert!(folder.join(ENTRY).is_file());
+        assert_eq!(folder.read_dir().unwrap().count(), SOURCES.len() + 1, "no draft is left");
+
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(Shim::install_in(base.path()).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+        std::os::unix::fs::symlink("/tmp", &folder).unwrap();
+        assert!(Shim::install_in(base.path()).is_err());
+    }
 
     #[test]
     fn every_script_of_the_package_is_written() {

@@ -94,6 +94,7 @@ def hand_back_wrongly(how, client, data):
 def serve(client, data, stays):
     """Serves a connection of which `data` has been read."""
     try:
+        client.setblocking(True)
         while True:
             while b"\r\n\r\n" not in data:
                 piece = client.recv(65536)

@@ -3,6 +3,8 @@
 'use strict';
 
 const crypto = require('node:crypto');
+const fs = require('node:fs');
+const path = require('node:path');
 
 const CORS = { 'Access-Control-Allow-Origin': '*', 'Access-Control-Allow-Headers': '*' };
 
@@ -27,6 +29,13 @@ exports.routes = (extra = {}) => (req, res) => {
     json(res, { pid: process.pid, port });
   } else if (url.pathname === '/slow') {
     setTimeout(json, Number(url.searchParams.get('ms')), res, { pid: process.pid, port });
+  } else if (url.pathname === '/tab' || url.pathname === '/tab/client.js') {
+    // On connections of their own, so that the session of each tab begins on a new one.
+    const [file, type] = url.pathname === '/tab'
+      ? [path.join(__dirname, 'tab.html'), 'text/html']
+      : [path.join(require.resolve('socket.io'), '../../client-dist/socket.io.min.js'), 'text/javascript'];
+    res.writeHead(200, { 'Content-Type': type, Connection: 'close' });
+    res.end(fs.readFileSync(file));
   } else if (url.pathname === '/large') {
     res.writeHead(200, CORS);
     res.end(Buffer.alloc(Number(url.searchParams.get('bytes')), 'x'));
@@ -52,6 +61,12 @@ exports.events = (io) => {
     socket.data.pid = process.pid;
     socket.on('echo', (payload, ack) => ack(payload));
     socket.on('whoami', (ack) => ack(process.pid));
+    // A browser has fewer connections than tabs: something has to end their polls.
+    const { ticks } = socket.handshake.auth;
+    if (ticks) {
+      const timer = setInterval(() => socket.emit('tick'), ticks);
+      socket.on('disconnect', () => clearInterval(timer));
+    }
   });
 };
 

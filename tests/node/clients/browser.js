@@ -1,0 +1,119 @@
+// Tabs of one real Chromium, each with a Socket.IO session that polls. Browsers share at most six
+// connections among all tabs, so each connection carries requests of several sessions.
+//   browser.js URL [--tabs 3] [--seconds 20]
+// Chromium is found as CHROMIUM says, or as `chromium` on the PATH.
+'use strict';
+
+const { spawn } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const WebSocket = require('ws');
+const { start, count, sleep } = require('./lib');
+
+const { url, options, result, finish } = start({ tabs: 3, seconds: 20, deadline: 400 });
+Object.assign(result, {
+  tabs: options.tabs, connected: 0, disconnects: 0, echoes: 0, least: 0, statuses: {}, connections: 0, mixed: 0, errors: {}, pids: {},
+});
+
+// Nothing but our page: no updates, no sync, no first-run pages.
+const FLAGS = [
+  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
+  '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage',
+  '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
+  '--remote-debugging-port=0',
+];
+
+const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'sidetrack-browser-'));
+const browser = spawn(process.env.CHROMIUM ?? 'chromium', [...FLAGS, `--user-data-dir=${profile}`, 'about:blank'], {
+  stdio: ['ignore', 'ignore', 'pipe'], detached: true,
+});
+browser.on('error', (error) => {
+  result.missing = `${error.message}; install Chromium: apt-get install chromium`;
+  finish(false);
+});
+// Its helper processes too, however we end.
+process.on('exit', () => {
+  try {
+    process.kill(-browser.pid, 'SIGKILL');
+  } catch {
+    // It has ended.
+  }
+  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+});
+
+/** The DevTools protocol: `call(method, params, session)`, and events. */
+async function devtools() {
+  const endpoint = await new Promise((resolve) => {
+    let said = '';
+    browser.stderr.on('data', (data) => {
+      said += data;
+      const found = /DevTools listening on (ws:\S+)/.exec(said);
+      if (found) resolve(found[1]);
+    });
+  });
+  const socket = new WebSocket(endpoint, { perMessageDeflate: false });
+  await new Promise((resolve) => socket.once('open', resolve));
+  const calls = new Map();
+  const events = [];
+  let id = 0;
+  socket.on('message', (data) => {
+    const message = JSON.parse(data);
+    if (message.id) {
+      const { resolve, reject } = calls.get(message.id);
+      calls.delete(message.id);
+      if (message.error) reject(new Error(message.error.message));
+      else resolve(message.result);
+    } else {
+      for (const listener of events) listener(message);
+    }
+  });
+  return {
+    on: (listener) => events.push(listener),
+    call: (method, params = {}, sessionId) => new Promise((resolve, reject) => {
+      calls.set(++id, { resolve, reject });
+      socket.send(JSON.stringify({ id, method, params, ...(sessionId && { sessionId }) }));
+    }),
+  };
+}
+
+(async () => {
+  const { call, on } = await devtools();
+  const sidsOf = new Map(); // connection → sessions seen on it
+  on(({ method, params }) => {
+    if (method !== 'Network.responseReceived' || !params.response.url.includes('transport=polling')) return;
+    const { status, connectionId, url } = params.response;
+    count(result.statuses, status);
+    const sids = sidsOf.get(connectionId) ?? sidsOf.set(connectionId, new Set()).get(connectionId);
+    const sid = /[?&]sid=([^&]+)/.exec(url);
+    if (sid) sids.add(sid[1]);
+  });
+
+  const tabs = [];
+  for (let i = 0; i < options.tabs; i++) {
+    const { targetId } = await call('Target.createTarget', { url: 'about:blank' });
+    const { sessionId } = await call('Target.attachToTarget', { targetId, flatten: true });
+    await call('Network.enable', {}, sessionId);
+    await call('Page.navigate', { url: new URL('/tab', url).href }, sessionId);
+    tabs.push(sessionId);
+  }
+  const look = (tab) => call('Runtime.evaluate', { expression: 'JSON.stringify(window.tally ?? {})', returnByValue: true }, tab)
+    .then(({ result }) => JSON.parse(result.value));
+  await sleep(options.seconds * 1000);
+
+  let least = Infinity;
+  for (const tab of tabs) {
+    const tally = await look(tab);
+    if (tally.connected && tally.transport === 'polling') result.connected++;
+    result.disconnects += tally.disconnects ?? 0;
+    result.echoes += tally.echoes ?? 0;
+    least = Math.min(least, tally.echoes ?? 0);
+    for (const [error, times] of Object.entries(tally.errors ?? {})) count(result.errors, error, times);
+    if (tally.pid) count(result.pids, tally.pid);
+  }
+  result.least = least;
+  result.connections = sidsOf.size;
+  result.mixed = [...sidsOf.values()].filter((sids) => sids.size > 1).length;
+  const onlyOk = Object.keys(result.statuses).every((status) => status === '200');
+  finish(result.connected === options.tabs && result.disconnects === 0 && onlyOk && least > 0);
+})();
