@@ -16,3 +16,13 @@ exports.program = function (code, name = `program-${++count}.js`) {
   return file;
 };
 exports.FOLDER = FOLDER;
+
+let bundle;
+/** listen.js with all its packages in one file, names and comments lost. */
+exports.bundled = function () {
+  bundle ??= path.join(FOLDER, 'bundled.js');
+  require('esbuild').buildSync({
+    entryPoints: [path.join(__dirname, 'workers/listen.js')], outfile: bundle, bundle: true, platform: 'node', minify: true, logLevel: 'error',
+  });
+  return bundle;
+};

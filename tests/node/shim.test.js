@@ -9,35 +9,15 @@ const crypto = require('node:crypto');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
-const { test, after } = require('node:test');
+const { test } = require('node:test');
 const { once } = require('node:events');
 const { io } = require('socket.io-client');
 const WebSocket = require('ws');
-const { exchange, handshake, headText, sleep } = require('./clients/lib');
+const { exchange, handshake, sleep } = require('./clients/lib');
+const { SHIM, eventually } = require('./primary');
+const { FOLDER: TEMP, bundled, program } = require('./program');
 
-const SHIM = path.resolve(__dirname, '../../sdk/node/lib/preload.js');
 const WORKERS = path.join(__dirname, 'workers');
-// Beside the packages, so that programs written here find them.
-const TEMP = fs.mkdtempSync(path.join(__dirname, 'node_modules/.shim-test-'));
-after(() => fs.rmSync(TEMP, { recursive: true }));
-
-/** Waits until `check` returns something, and returns it. */
-async function eventually(what, check, ms = 10000) {
-  const until = Date.now() + ms;
-  for (;;) {
-    const value = check();
-    if (value) return value;
-    if (Date.now() > until) assert.fail(`not within ${ms} ms: ${what}`);
-    await sleep(5);
-  }
-}
-
-let programs = 0;
-function program(code, name = `program-${++programs}.js`) {
-  const file = path.join(TEMP, name);
-  fs.writeFileSync(file, code);
-  return file;
-}
 
 /** Starts a worker of this process with the shim, and ends it with the test. */
 function start(t, file, { env = {}, execArgv = [] } = {}) {
@@ -82,15 +62,6 @@ function start(t, file, { env = {}, execArgv = [] } = {}) {
 const client = (name, ...args) => new Promise((resolve) => {
   execFile(process.execPath, [path.join(__dirname, 'clients', name), ...args], (_, stdout) => resolve(JSON.parse(stdout)));
 });
-
-let bundle;
-function bundled() {
-  bundle ??= path.join(TEMP, 'bundled.js');
-  require('esbuild').buildSync({
-    entryPoints: [path.join(WORKERS, 'listen.js')], outfile: bundle, bundle: true, platform: 'node', minify: true, logLevel: 'error',
-  });
-  return bundle;
-}
 
 const text = { 'Content-Type': 'text/plain;charset=UTF-8' };
 const sessionPath = (sid) => `/socket.io/?EIO=4&transport=polling&sid=${sid}`;

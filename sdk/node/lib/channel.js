@@ -23,14 +23,33 @@ exports.open = function () {
     return send.call(process, message, undefined, undefined, settled);
   }
 
-  /** Sends a message with a socket. Until that is acknowledged Node holds all other messages back. */
+  // Sockets to send. Node holds everything else back until one is acknowledged, and would send the
+  // bare message for a socket that has ended meanwhile: so one is given to it at a time.
+  const line = [];
+
+  /** Sends a message with a socket, unless that ends first. `sent(error)` tells that it has been. */
   function give(message, socket, sent) {
-    send.call(process, message, socket, undefined, sent);
-    watchForTheEnd();
+    line.push({ message, socket, sent });
+    next();
   }
+
+  function next() {
+    while (line.length > 0 && !process._handleQueue) {
+      const { message, socket, sent } = line.shift();
+      if (!socket._handle) sent();
+      else send.call(process, message, socket, undefined, sent);
+    }
+    if (process._handleQueue) watchForTheEnd();
+  }
+
+  // Node's own listener comes first.
+  process.on('internalMessage', ({ cmd }) => {
+    if (cmd === 'NODE_HANDLE_ACK' || cmd === 'NODE_HANDLE_NACK') next();
+  });
 
   // Node forgets the callbacks of what it still holds back when the channel ends.
   process.on('disconnect', () => {
+    line.length = 0;
     for (const settled of unwritten) settled();
   });
 

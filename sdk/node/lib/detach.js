@@ -51,7 +51,8 @@ exports.Detaching = class Detaching {
     const gone = () => done(false);
     const look = () => {
       const response = socket._httpMessage;
-      if (socket.destroyed || !socket._handle || socket.writableEnded) done(false);
+      // A response that could not be written has 'finished' as well, a moment before the socket ends.
+      if (socket.destroyed || socket.errored || !socket._handle || socket.writableEnded) done(false);
       // Node's own listener comes first and puts the next response in place.
       else if (response) response.once('finish', look);
       else if (socket.writableLength > 0) socket.write('', look);

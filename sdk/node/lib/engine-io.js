@@ -82,7 +82,7 @@ exports.watch = function (sessions) {
   // polling, the one transport whose further requests need it. Such a session's end is not seen,
   // and `ends: false` says so.
   requests.subscribe(({ request, response }) => {
-    if (!/[?&]EIO=/.test(request.url) || /[?&]sid=/.test(request.url)) return;
+    if (!request.url.includes('EIO=') || /[?&]sid=/.test(request.url) || !/[?&]EIO=/.test(request.url)) return;
     const end = response.end;
     response.end = function (chunk) {
       // `0{"sid":"…`; in revision 3 after a length, with JSONP inside a string.

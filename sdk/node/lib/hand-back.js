@@ -7,7 +7,7 @@ const { Detaching } = require('./detach');
 exports.create = function ({ give }) {
   const leaving = new Set(); // what is not sent yet: { server, socket, arrival, bytes }
 
-  // What Node still holds back when the channel ends is never sent.
+  // What still waits when the channel ends is never sent.
   process.on('disconnect', () => {
     for (const connection of leaving) answerHere(connection);
   });

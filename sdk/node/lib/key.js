@@ -22,8 +22,11 @@ const FINDERS = {
     return ({ url }) => {
       const at = url.indexOf('?');
       if (at < 0) return undefined;
-      // Most requests carry none, and most names are written as they are.
-      if (plain && url.indexOf(name, at) < 0 && url.indexOf('%', at) < 0) return undefined;
+      // Most requests carry none, and most are written as plainly as can be.
+      if (plain) {
+        if (url.indexOf(name, at) < 0 && url.indexOf('%', at) < 0) return undefined;
+        if (!/[%+#\x80-\xff]/.test(url)) return plainly(url, name, at);
+      }
       const values = [];
       for (const pair of url.slice(at + 1).split('#', 1)[0].split('&')) {
         const equals = pair.indexOf('=');
@@ -67,6 +70,23 @@ const FINDERS = {
     };
   },
 };
+
+/** The same where nothing has to be decoded. */
+function plainly(url, name, at) {
+  let found;
+  for (let i = at; (i = url.indexOf(name, i)) >= 0; i++) {
+    const before = url[i - 1];
+    if (before !== '&' && i - 1 !== at) continue;
+    const end = i + name.length;
+    const after = url[end];
+    if (after !== '=' && after !== '&' && after !== undefined) continue;
+    const next = url.indexOf('&', end);
+    const value = url.slice(after === '=' ? end + 1 : end, next < 0 ? url.length : next);
+    if (found !== undefined && value !== found) return undefined;
+    found = value;
+  }
+  return found && found.length <= LONGEST ? found : undefined;
+}
 
 /** The one value all of them agree on. */
 function theOne(values) {

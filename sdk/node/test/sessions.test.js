@@ -1,0 +1,67 @@
+'use strict';
+
+const assert = require('node:assert');
+const { test } = require('node:test');
+const { create } = require('../lib/sessions');
+
+const MINUTE = 60_000;
+
+function make() {
+  const made = { told: [], at: 1e12 };
+  made.sessions = create({
+    tell: (message, written) => {
+      made.told.push([message.type.replace('sidetrack:', ''), message.sid, message.ends].filter((part) => part !== undefined).join(' '));
+      written?.();
+    },
+    now: () => made.at,
+  });
+  return made;
+}
+
+test('a session with an end is this process\'s own from its announcement to that', async () => {
+  const { sessions, told } = make();
+  assert.strictEqual(sessions.own('a'), false);
+  await sessions.open('a');
+  await sessions.open('a');
+  assert.strictEqual(sessions.own('a'), true);
+  sessions.close('a');
+  sessions.close('a');
+  assert.strictEqual(sessions.own('a'), false);
+  assert.deepStrictEqual(told, ['opened a', 'closed a']);
+});
+
+test('a session without is announced again while it is used, at most once a minute', async () => {
+  const made = make();
+  await made.sessions.open('a', { ends: false });
+  for (let i = 0; i < 180; i++) {
+    made.at += MINUTE / 60;
+    if (i % 2) assert.ok(made.sessions.own('a'));
+    else await made.sessions.open('a', { ends: false });
+  }
+  assert.deepStrictEqual(made.told, Array(4).fill('opened a false'));
+});
+
+test('… and is forgotten half an hour after it was last used', async () => {
+  const made = make();
+  await made.sessions.open('a', { ends: false });
+  made.at += 29 * MINUTE;
+  assert.ok(made.sessions.own('a'));
+  made.at += 30 * MINUTE;
+  assert.ok(made.sessions.own('a'));
+  made.at += 30 * MINUTE + 1;
+  assert.ok(!made.sessions.own('a'));
+  assert.ok(!made.sessions.own('a'));
+  made.sessions.close('a');
+  assert.deepStrictEqual(made.told, Array(3).fill('opened a false'));
+});
+
+test('an end that becomes known counts', async () => {
+  const made = make();
+  await made.sessions.open('a', { ends: false });
+  await made.sessions.open('a');
+  await made.sessions.open('a', { ends: false });
+  made.at += 60 * MINUTE;
+  assert.ok(made.sessions.own('a'));
+  made.sessions.close('a');
+  assert.deepStrictEqual(made.told, ['opened a false', 'opened a', 'closed a']);
+});
