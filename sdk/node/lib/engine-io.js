@@ -82,7 +82,8 @@ exports.watch = function (sessions) {
   // polling, the one transport whose further requests need it. Such a session's end is not seen,
   // and `ends: false` says so.
   requests.subscribe(({ request, response }) => {
-    if (!request.url.includes('EIO=') || /[?&]sid=/.test(request.url) || !/[?&]EIO=/.test(request.url)) return;
+    const has = (first, other) => request.url.includes(first) || request.url.includes(other);
+    if (!has('?EIO=', '&EIO=') || has('&sid=', '?sid=')) return;
     const end = response.end;
     response.end = function (chunk) {
       // `0{"sid":"…`; in revision 3 after a length, with JSONP inside a string.

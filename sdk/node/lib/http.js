@@ -10,7 +10,9 @@ const net = require('net');
 exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
   const known = new WeakSet();
 
-  http.Server.prototype.emit = function emit(event, socket) {
+  http.Server.prototype.emit = function emit(event, socket, second) {
+    // Spelled out for 'request', which is emitted most.
+    if (event === 'request' && arguments.length === 3) return net.Server.prototype.emit.call(this, event, socket, second);
     if (event !== 'connection') return net.Server.prototype.emit.apply(this, arguments);
     const arrival = sockets.arrivalOf(socket);
     if (!arrival) return net.Server.prototype.emit.apply(this, arguments);

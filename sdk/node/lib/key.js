@@ -3,6 +3,8 @@
 'use strict';
 
 const LONGEST = 256; // bytes
+const AND = '&'.charCodeAt();
+const EQUALS = '='.charCodeAt();
 
 /**
  * Reads `query:NAME`, `cookie:NAME`, `header:NAME` or `path:N`. The result finds the id in a request:
@@ -75,13 +77,12 @@ const FINDERS = {
 function plainly(url, name, at) {
   let found;
   for (let i = at; (i = url.indexOf(name, i)) >= 0; i++) {
-    const before = url[i - 1];
-    if (before !== '&' && i - 1 !== at) continue;
+    if (i - 1 !== at && url.charCodeAt(i - 1) !== AND) continue;
     const end = i + name.length;
-    const after = url[end];
-    if (after !== '=' && after !== '&' && after !== undefined) continue;
+    const after = end < url.length ? url.charCodeAt(end) : AND;
+    if (after !== EQUALS && after !== AND) continue;
     const next = url.indexOf('&', end);
-    const value = url.slice(after === '=' ? end + 1 : end, next < 0 ? url.length : next);
+    const value = url.slice(after === EQUALS ? end + 1 : end, next < 0 ? url.length : next);
     if (found !== undefined && value !== found) return undefined;
     found = value;
   }
