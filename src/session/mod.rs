@@ -4,4 +4,4 @@ mod key;
 mod table;
 
 pub use key::{Found, KeyError, SessionKey};
-pub use table::{Opened, SessionTable};
+pub use table::{Closed, Opened, SessionTable};

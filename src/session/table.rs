@@ -48,6 +48,17 @@ pub enum Opened {
     Full,
 }
 
+/// What became of a session's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It was part of the worker's load.
+    Announced,
+    /// It was one whose end nobody had promised to announce.
+    Fleeting,
+    /// Unknown, or another worker's.
+    NotIts,
+}
+
 impl SessionTable {
     /// An empty table for at most `limit` sessions. Those whose end nobody announces are forgotten
     /// when they are `idle`.
@@ -98,14 +109,18 @@ impl SessionTable {
         Opened::New
     }
 
-    /// A worker says a session has ended. False when it was not its own.
-    pub fn close(&self, sid: &str, worker: WorkerId) -> bool {
+    /// A worker says a session has ended.
+    pub fn close(&self, sid: &str, worker: WorkerId) -> Closed {
         let mut inner = self.lock();
-        let owned = inner.owners.get(sid) == Some(&worker);
-        if owned {
+        if inner.owners.get(sid) == Some(&worker) {
             inner.owners.remove(sid);
+            return Closed::Announced;
         }
-        owned
+        if inner.fleeting.get(sid).is_some_and(|(owner, _)| *owner == worker) {
+            inner.fleeting.remove(sid);
+            return Closed::Fleeting;
+        }
+        Closed::NotIts
     }
 
     /// Forgets every session of a worker that is no more and returns how many there were.
@@ -213,8 +228,8 @@ mod tests {
         assert_eq!(table.open("s", A), Opened::Known);
         assert_eq!(table.open("s", B), Opened::Taken);
         assert_eq!(table.owner("s"), Some(A));
-        assert!(!table.close("s", B));
-        assert!(table.close("s", A));
+        assert_eq!(table.close("s", B), Closed::NotIts);
+        assert_eq!(table.close("s", A), Closed::Announced);
         assert_eq!(table.owner("s"), None);
     }
 
@@ -242,6 +257,9 @@ mod tests {
         assert_eq!(table.open_fleeting("kept", A), Opened::New);
         assert_eq!(table.open_fleeting("kept", B), Opened::Taken);
         assert_eq!(table.open_fleeting("left", A), Opened::New);
+        assert_eq!(table.open_fleeting("ended", A), Opened::New);
+        assert_eq!((table.close("ended", B), table.close("ended", A)), (Closed::NotIts, Closed::Fleeting));
+        assert_eq!(table.owner("ended"), None);
         tokio::time::advance(IDLE / 2).await;
         assert_eq!(table.owner("kept"), Some(A));
         tokio::time::advance(IDLE * 2 / 3).await;

@@ -16,7 +16,7 @@ use super::supervisor::Fatal;
 use super::worker::{Parcel, Pending, Profile, Standing, Worker};
 use crate::handoff::Routed;
 use crate::policy;
-use crate::session::Opened;
+use crate::session::{Closed, Opened};
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
 
@@ -158,8 +158,11 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 }
             }
             Ok(FromWorker::SessionClosed { sid }) => {
-                if fleet.sessions.close(&sid, worker.id) {
+                let closed = fleet.sessions.close(&sid, worker.id);
+                if closed != Closed::NotIts {
                     counters.sessions_closed.one();
+                }
+                if closed == Closed::Announced {
                     worker.load.session_closed();
                     fleet.policy.notice(policy::Event::SessionClosed { sid: &sid, worker: worker.id });
                 }

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Client, Response, Run, fake, get, kill, sidetrack, signal};
+use crate::support::{
+    Client, Response, Run, eventually, fake, get, kill, poll_session, sidetrack, signal, worker,
+};
 
 fn workers(number: usize) -> Run {
     sidetrack(fake(&[])).workers(number).policy("round-robin")
@@ -150,4 +153,72 @@ fn a_front_that_mixes_sessions_is_named_once() {
     let stopped = sidetrack.stop();
     assert!(stopped.log.contains("--keepalive close"), "{}", stopped.log);
     assert!(stopped.log.matches("share its connections among clients").count() <= 2, "once for each worker");
+}
+
+#[test]
+fn a_descriptor_lost_on_its_way_back_costs_that_connection_and_no_other() {
+    for worker in [fake(&[]), worker("listen.js")] {
+        let sidetrack = sidetrack(worker).workers(2).policy("round-robin").start();
+        let address = sidetrack.address();
+        // The fake ones open their sessions by another path.
+        let fake = get(address, "/open/s").status == 200;
+        let open = |n| {
+            let sid = format!("s{n}");
+            if fake {
+                (get(address, &format!("/open/{sid}")).pid(), sid)
+            } else {
+                swapped(poll_session(address))
+            }
+        };
+        let sessions: HashMap<u32, String> = (0..2).map(open).collect();
+        assert_eq!(sessions.len(), 2, "one of each worker");
+        let target = |sid: &str| format!("/pid?sid={sid}");
+        let mut clients: Vec<_> = sessions
+            .iter()
+            .map(|(owner, sid)| {
+                let mut client = Client::connect(address);
+                assert_eq!(client.exchange(kept("GET", &target(sid), b"")).pid(), *owner);
+                (client, *owner)
+            })
+            .collect();
+        let limit = |number: usize| {
+            let number = format!("--nofile={number}:");
+            let status = Command::new("prlimit").arg(format!("--pid={}", sidetrack.pid)).arg(number).status();
+            assert!(status.expect("prlimit, of util-linux").success());
+        };
+        // No room for even one more; what is open stays.
+        sidetrack.keeps_nothing();
+        let numbers = || -> Vec<usize> {
+            let number = |line: String| line.split(' ').next()?.parse().ok();
+            sidetrack.descriptors().into_iter().filter_map(number).collect()
+        };
+        let mut fillers = Vec::new();
+        eventually("every number is taken", || {
+            let open = numbers();
+            if open.len() > *open.iter().max()? {
+                return Some(());
+            }
+            // A connection whose request has not come stays with sidetrack.
+            fillers.push(Client::with(address, "GET /"));
+            None
+        });
+        limit(numbers().len());
+        let (mut lost, holder) = clients.pop().unwrap();
+        let elsewhere = &sessions[sessions.keys().find(|owner| **owner != holder).unwrap()];
+        lost.send(kept("GET", &target(elsewhere), b""));
+        assert_eq!(lost.read_to_end().unwrap_or_default(), b"", "there was no room for it");
+        limit(4096);
+        drop(fillers);
+        // The channel is in step: others move as before.
+        let (mut client, _) = clients.pop().unwrap();
+        for (owner, sid) in &sessions {
+            assert_eq!(client.exchange(kept("GET", &target(sid), b"")).pid(), *owner);
+        }
+        drop(client);
+        sidetrack.stop();
+    }
+}
+
+fn swapped((sid, owner): (String, u32)) -> (u32, String) {
+    (owner, sid)
 }

@@ -204,7 +204,20 @@ enum HandleMessage<'a> {
         #[serde(borrow, default)]
         key: Option<Cow<'a, str>>,
     },
+    /// Node repeats a message whose descriptor was lost inside another one.
+    Repeated {
+        #[serde(rename = "cmd")]
+        _cmd: Repeated,
+        #[serde(borrow)]
+        msg: Box<HandleMessage<'a>>,
+    },
     Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+enum Repeated {
+    #[serde(rename = "NODE_HANDLE")]
+    Handle,
 }
 
 /// A field that different senders give different types. Anything else is accepted and ignored.
@@ -235,11 +248,15 @@ struct AdapterData {
 
 impl<'a> Line<'a> {
     fn handle(self) -> FromWorker<'a> {
-        match self.msg {
+        let message = match self.msg {
+            Some(HandleMessage::Repeated { msg, .. }) => Some(*msg),
+            message => message,
+        };
+        match message {
             Some(HandleMessage::Ours { kind, data, key }) if kind == "sidetrack:hand-back" => {
                 FromWorker::HandBack(HandBack { data, key })
             }
-            Some(HandleMessage::Ours { .. } | HandleMessage::Other(_)) | None => FromWorker::Handle,
+            _ => FromWorker::Handle,
         }
     }
 
@@ -387,6 +404,8 @@ mod tests {
             r#"{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"sidetrack:hand-back","data":"%"}}"#;
         let FromWorker::HandBack(back) = parse(line) else { panic!("no hand-back") };
         assert_eq!((back.data(), back.key), (None, None));
+        let again = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Native","msg":{line}}}"#);
+        assert_eq!(parse(&again), parse(line));
         for other in [r#""socket""#, "null", r#"{"type":"mine","data":"x"}"#, r#"{"type":5,"data":[]}"#] {
             let line = format!(r#"{{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{other}}}"#);
             assert_eq!(parse(&line), FromWorker::Handle, "{line}");
