@@ -7,7 +7,7 @@ is for those who write a worker of another kind: :class:`Listener` yields connec
 
 from .connection import Connection
 from .listener import ChannelError, Listener
-from .sessions import Sessions
-from .sessions import of_this_process as sessions
+from .session import Sessions
+from .session import of_this_process as sessions
 
 __all__ = ["ChannelError", "Connection", "Listener", "Sessions", "sessions"]

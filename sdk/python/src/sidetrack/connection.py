@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
 
 from . import wire
 from .channel import Arrived, Channel
@@ -78,7 +77,7 @@ class Connection:
     def __enter__(self) -> Connection:
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .sessions import Sessions
+from .session import Sessions
 
 _logger = logging.getLogger(__name__)
 

@@ -48,7 +48,7 @@ class SessionKey:
         for name, value in headers:
             if name.lower() != wanted:
                 continue
-            text = value.decode("latin-1")
+            text = value.decode("utf-8", "replace")
             if self.kind == "header":
                 yield _one_of([text.strip()]) or ""
             else:

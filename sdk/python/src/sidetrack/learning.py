@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .head import Head
 from .key import SessionKey
-from .sessions import Sessions
+from .session import Sessions
 
 
 class Request:

@@ -6,12 +6,11 @@ import asyncio
 import os
 import socket
 from collections import deque
-from typing import Any
 
 from . import wire
 from .channel import Channel
 from .connection import Connection, adopt
-from .sessions import Sessions
+from .session import Sessions
 
 
 class ChannelError(RuntimeError):
@@ -168,7 +167,7 @@ class Listener:
     async def __aenter__(self) -> Listener:
         return self
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self.close()
         await self._channel.flushed()
 
