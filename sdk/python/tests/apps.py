@@ -70,7 +70,7 @@ async def plain(scope, receive, send) -> None:
     if path == "/go":
         _gate().set()
     if path == "/big":
-        return await _answer(send, b"x" * 3_000_000)
+        return await _answer(send, b"x" * 16_000_000)
     if path == "/client":
         return await _answer(send, repr(scope["client"]).encode())
     await _answer(send, body)

@@ -59,7 +59,6 @@ class Worker:
         theirs.close()
 
     def log(self) -> str:
-        self.output.flush()
         return Path(self.output.name).read_text()
 
     def descriptors_open(self) -> int:
