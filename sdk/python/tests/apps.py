@@ -125,7 +125,8 @@ async def path(scope, receive, send) -> None:
     await _answer(send, PID, 404 if scope["path"].endswith("/gone") else 200)
 
 
-sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*")
+# Polling clients that have left are noticed by their missing pongs, so those are not waited for long.
+sio = socketio.AsyncServer(async_mode="asgi", cors_allowed_origins="*", ping_interval=2, ping_timeout=5)
 
 
 @sio.on("echo")

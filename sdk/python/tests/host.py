@@ -67,6 +67,8 @@ class Worker:
     # --- Within the host's loop ----------------------------------------------------------------
 
     def readable(self) -> None:
+        if self.hung_up:
+            return
         try:
             data, control, flags, _ = self.channel.recvmsg(65536, socket.CMSG_SPACE(64), socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
@@ -86,6 +88,7 @@ class Worker:
         for line in lines:
             self.hear(json.loads(line))
         self.host.stir()
+        self.readable()
 
     def hear(self, line: dict) -> None:
         self.lines.append(line)
@@ -177,7 +180,7 @@ class Host:
         self.stirred = threading.Condition()
         self.turn = 0
         self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
         self.port = self.listener.getsockname()[1]
@@ -192,10 +195,16 @@ class Host:
             self.call(self.loop.add_reader, worker.channel, worker.readable)
         self.call(lambda: self.loop.create_task(self.accept()))
         self.wait(lambda: all(worker.ready or worker.hung_up for worker in self.workers))
-        assert all(worker.ready for worker in self.workers), [worker.log() for worker in self.workers]
+        if not all(worker.ready for worker in self.workers):
+            logs = [worker.log() for worker in self.workers]
+            # Nobody else would: the block is not entered.
+            self.__exit__(None)
+            raise AssertionError(logs)
         return self
 
     def __exit__(self, kind, *_) -> None:
+        if self.loop.is_closed():
+            return
         for worker in self.workers:
             if worker.process.poll() is None:
                 worker.process.kill()
@@ -278,6 +287,9 @@ class Host:
             await asyncio.sleep(0.001)
         sid = self.find(head.split(b"\r\n\r\n")[0])
         deadline = self.loop.time() + HOLD
+        # What a worker has said is read before anything is decided.
+        for worker in self.workers:
+            worker.readable()
         while sid is not None and sid not in self.owners and sid not in self.seen and self.loop.time() < deadline:
             await asyncio.sleep(0.005)
         self.route(client, data, sid)

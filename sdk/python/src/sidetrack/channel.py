@@ -11,6 +11,7 @@ import asyncio
 import errno
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -51,7 +52,8 @@ class _Waiting:
 
 
 class Channel:
-    """One worker's end. To be made and used within a running event loop, from its thread only."""
+    """One worker's end. To be made and used within a running event loop; only :meth:`say` may be
+    called from other threads."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Channel:
         sock.setblocking(False)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._on_message = on_message
         self._on_end = on_end
         self._decoder = wire.Decoder()
@@ -80,6 +83,11 @@ class Channel:
     def say(self, line: bytes, descriptor: int | None = None) -> None:
         """Writes a line, or lets it wait behind what already waits. A descriptor is sent with the
         first byte and then closed here."""
+        if threading.get_ident() != self._thread:
+            # An app may announce a session from a thread. Whatever the thread leads to, such as a
+            # response, comes to the loop after this.
+            self._loop.call_soon_threadsafe(self.say, line, descriptor)
+            return
         waiting = _Waiting(line, descriptor)
         if self.hung_up:
             waiting.drop_descriptor()
@@ -100,7 +108,7 @@ class Channel:
         """Gives a connection back; ``then`` learns what became of it. ``descriptor`` is the caller's:
         a copy of it is sent. It must not be read or written until ``then`` was told that it was lost."""
         if self.hung_up:
-            then(None)
+            then(False)
             return
         try:
             copy = os.dup(descriptor)
@@ -207,11 +215,12 @@ class Channel:
         self._close_strays()
         self._socket.close()
         waiting, self._outbox = self._outbox, deque()
+        handed_back, self._handed_back = self._handed_back, deque()
+        never_left = sum(line.descriptor is not None for line in waiting)
         for line in waiting:
             line.done(False)
-        handed_back, self._handed_back = self._handed_back, deque()
-        for then in handed_back:
-            then(None)
+        for number, then in enumerate(handed_back, never_left - len(handed_back)):
+            then(False if number >= 0 else None)
         self._on_end()
 
 

@@ -13,6 +13,9 @@ from ..wire import CHANNEL_FD
 
 START = "sidetrack run --listen :3000 -- python -m sidetrack.asgi app:app"
 
+# As uvicorn's own command has it; newer versions raise it themselves.
+_LIFESPAN_FAILED = 3
+
 _DESCRIPTION = """\
 Serve an ASGI app on uvicorn, with connections that sidetrack hands over.
 
@@ -98,8 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_from_string(options["app"])
     except (ChannelError, ImportFromStringError, _Missing, ValueError) as error:
         return _wrong(str(error))
-    Server(config, settings, channel).run()
-    return 0
+    server = Server(config, settings, channel)
+    server.run()
+    return 0 if server.started else _LIFESPAN_FAILED
 
 
 class _Missing(Exception):

@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
         )
         # The first connection may come before the first tick, and needs the default headers.
         await self.on_tick(0)
-        if self._phase is _Phase.STARTING:
+        if not self.should_exit:
             self._enter(_Phase.SERVING)
             self._accepting = asyncio.create_task(self._accept())
 
