@@ -37,7 +37,7 @@ enum End {
 }
 
 impl EngineIoLayer {
-    /// A layer that announces births. Ends are to be announced with [`Sessions::closed`].
+    /// A layer that announces births. Ends are to be announced with [`Sessions::close`].
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self { sessions, end: End::Unnoticed }
@@ -101,7 +101,7 @@ where
             let (head, body) = response.await?.into_parts();
             let (sid, body) = look_at(head.status, body).await;
             if let Some(sid) = sid {
-                sessions.opened(&sid).await;
+                sessions.open(&sid).await.keep();
                 if end == End::WithRequest {
                     // Cannot be set already: this is the only place that does.
                     life.0.sid.set(sid).ok();
@@ -125,7 +125,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(sid) = self.sid.get() {
-            self.sessions.closed(sid);
+            self.sessions.close(sid);
         }
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::Listener;
 use crate::wire::{self, encode};
+use crate::{Listener, Settings};
 
 /// Longer than anything a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,11 +18,25 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Both ends, within a runtime.
+    /// Both ends, within a runtime. No connection is handed back.
     pub(crate) fn with_listener() -> (Self, Listener) {
+        Self::with_settings(Settings::default())
+    }
+
+    /// Both ends, of a worker that hands back what is not its own by this session key.
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "for tests of the layers"))]
+    pub(crate) fn with_key(key: &str) -> (Self, Listener) {
+        Self::with_settings(Settings { session_key: Some(key.parse().unwrap()), ..Settings::default() })
+    }
+
+    pub(crate) fn with_settings(settings: Settings) -> (Self, Listener) {
         let (here, there) = UnixStream::pair().unwrap();
-        here.set_nonblocking(true).unwrap();
-        (Self { channel: here, read: Vec::new() }, Listener::new(there).unwrap())
+        (Self::new(here), Listener::with_settings(there, settings).unwrap())
+    }
+
+    pub(crate) fn new(channel: UnixStream) -> Self {
+        channel.set_nonblocking(true).unwrap();
+        Self { channel, read: Vec::new() }
     }
 
     pub(crate) fn channel(&self) -> &UnixStream {

@@ -55,8 +55,22 @@ mod channel;
 mod engineio;
 #[cfg(test)]
 mod fake;
+mod framing;
+mod gate;
+mod join;
+#[cfg(feature = "tower")]
+mod keepalive;
+mod life;
 mod listener;
+mod outbox;
+mod own;
+mod replay;
+pub mod session_key;
+#[cfg(feature = "tower")]
+mod session_layer;
 mod sessions;
+mod settings;
+mod socket;
 mod stream;
 pub mod wire;
 
@@ -67,6 +81,13 @@ struct Readme;
 
 #[cfg(feature = "engineio")]
 pub use engineio::{EngineIoLayer, EngineIoService, LookedAt};
+pub use join::{Join, JoinError};
+#[cfg(feature = "tower")]
+pub use keepalive::{KeepaliveLayer, KeepaliveService};
 pub use listener::{ChannelError, Listener};
-pub use sessions::Sessions;
-pub use stream::{Peer, Stream};
+#[cfg(feature = "tower")]
+pub use session_layer::{SessionLayer, SessionService};
+pub use sessions::{Session, Sessions};
+pub use settings::{Keepalive, SettingError, Settings};
+pub use socket::Peer;
+pub use stream::Stream;

@@ -15,11 +15,14 @@ mod decoder;
 mod descriptor;
 pub mod encode;
 mod from_worker;
+pub mod hand_back;
+pub mod join;
 mod to_worker;
 
 pub use decoder::{Decoder, Oversized};
 pub use descriptor::{Received, receive, send};
 pub use from_worker::{AdapterMessage, FromWorker, ServerQuery};
+pub use hand_back::Luggage;
 pub use to_worker::ToWorker;
 
 /// The environment variable that names the channel's descriptor, as Node calls it.
@@ -27,3 +30,10 @@ pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
 
 /// The environment variable that names the worker's slot: `w0`, `w1`, …
 pub const SLOT: &str = "SIDETRACK_SLOT";
+
+/// The environment variable that says where requests name their session: `query:sid`.
+pub const SESSION_KEY: &str = "SIDETRACK_SESSION_KEY";
+
+/// The environment variable that says what becomes of a connection after a response: `hand-back`,
+/// `close` or `worker`.
+pub const KEEPALIVE: &str = "SIDETRACK_KEEPALIVE";
