@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -60,6 +60,27 @@ impl Fake {
         let end = self.read.iter().rposition(|&byte| byte == b'\n').map_or(0, |place| place + 1);
         let lines: Vec<u8> = self.read.drain(..end).collect();
         String::from_utf8(lines).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The lines up to one with a descriptor, and that.
+    pub(crate) async fn with_descriptor(&mut self) -> (Vec<String>, OwnedFd) {
+        let arrival = async {
+            let mut buffer = [0; 4096];
+            let mut descriptor = None;
+            while descriptor.is_none() || !self.read.ends_with(b"\n") {
+                match wire::receive(&self.channel, &mut buffer) {
+                    Ok(received) => {
+                        self.read.extend_from_slice(&buffer[..received.bytes]);
+                        descriptor = received.descriptors.into_iter().next().or(descriptor);
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+            descriptor.unwrap()
+        };
+        let descriptor = tokio::time::timeout(PATIENCE, arrival).await.expect("a descriptor comes in time");
+        let lines = String::from_utf8(std::mem::take(&mut self.read)).unwrap();
+        (lines.lines().map(str::to_owned).collect(), descriptor)
     }
 
     /// As many lines, however long they take.

@@ -121,7 +121,7 @@ fn given(key: &SessionKey, headers: &HeaderMap) -> Given {
             let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
             let ours = cookies.filter_map(|text| cookie::Cookie::parse(text).ok());
             // The last is the one the client keeps.
-            match ours.filter(|cookie| cookie.name() == name).last() {
+            match ours.filter(|cookie| cookie.name() == name).next_back() {
                 None => Given::Nothing,
                 Some(cookie) if cookie.max_age().is_some_and(|age| !age.is_positive()) => Given::End,
                 Some(cookie) if cookie.value().is_empty() => Given::End,
@@ -184,8 +184,11 @@ mod tests {
         }
     }
 
+    /// Method, target and headers of a request.
+    type Sent<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
     /// What sidetrack hears of these requests.
-    async fn heard(key: &str, requests: &[(&str, &str, &[(&str, &str)])]) -> Vec<String> {
+    async fn heard(key: &str, requests: &[Sent<'_>]) -> Vec<String> {
         let (mut fake, listener) = Fake::with_key(key);
         let mut service = SessionLayer::new(listener.sessions()).layer(Mirror);
         for (method, target, headers) in requests {
@@ -219,7 +222,7 @@ mod tests {
     async fn a_header_that_is_given_is_a_session_until_it_is_deleted() {
         let gives = ("want-mcp-session-id", "a b");
         let has = ("mcp-session-id", "a b");
-        let requests: &[(&str, &str, &[(&str, &str)])] = &[
+        let requests: &[Sent<'_>] = &[
             ("POST", "/", &[gives]),
             ("POST", "/", &[has]),
             ("DELETE", "/fails", &[has]),
