@@ -119,9 +119,9 @@ fn given(key: &SessionKey, headers: &HeaderMap) -> Given {
         }
         SessionKey::Cookie(name) => {
             let cookies = headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-            let ours = cookies.filter_map(|text| cookie::Cookie::parse(text).ok());
+            let mut ours = cookies.filter_map(|text| cookie::Cookie::parse(text).ok());
             // The last is the one the client keeps.
-            match ours.filter(|cookie| cookie.name() == name).next_back() {
+            match ours.rfind(|cookie| cookie.name() == name) {
                 None => Given::Nothing,
                 Some(cookie) if cookie.max_age().is_some_and(|age| !age.is_positive()) => Given::End,
                 Some(cookie) if cookie.value().is_empty() => Given::End,

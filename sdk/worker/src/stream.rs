@@ -360,17 +360,19 @@ mod tests {
         });
         listener.sessions().open("own").await.keep();
         let (client, accepted, _) = tcp_pair();
-        let line = luggage.map_or(encode::CONNECTION.to_vec(), |(data, last)| {
-            let line = String::from_utf8(hand_back::hand_back(data)).unwrap();
-            let data = line.split('"').rev().nth(1).unwrap();
-            let part = format!("\"sidetrack\":{{\"data\":\"{data}\",\"final\":{last}}}");
-            format!("{{\"cmd\":\"NODE_HANDLE\",\"msg\":{{{part}}}}}\n").into_bytes()
-        });
+        let line = luggage.map_or_else(|| encode::CONNECTION.to_vec(), with_luggage);
         fake.send(&line, Some(accepted.as_fd()));
         drop(accepted);
         let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().unwrap();
         assert_eq!(fake.waiting().len(), 3);
         Scene { fake, listener, client, stream }
+    }
+
+    fn with_luggage((data, last): (&[u8], bool)) -> Vec<u8> {
+        let line = String::from_utf8(hand_back::hand_back(data)).unwrap();
+        let data = line.split('"').rev().nth(1).unwrap();
+        let part = format!("\"sidetrack\":{{\"data\":\"{data}\",\"final\":{last}}}");
+        format!("{{\"cmd\":\"NODE_HANDLE\",\"msg\":{{{part}}}}}\n").into_bytes()
     }
 
     async fn read(stream: &mut Stream, length: usize) -> Vec<u8> {

@@ -13,7 +13,9 @@
 
 mod decoder;
 mod descriptor;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 pub mod encode;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 mod from_worker;
 pub mod hand_back;
 pub mod join;
