@@ -1,6 +1,5 @@
 //! Joining a sidetrack that runs already, and coming back to it.
 
-use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::listener::{ChannelError, Listener};
 use crate::settings::{SettingError, Settings};
-use crate::wire::join::{self, Answer};
+use crate::wire::{JoinReply, JoinRequest, LONGEST_JOIN};
+use serde::Serialize;
 
 /// How to become a worker of a sidetrack that runs already.
 ///
@@ -66,9 +66,6 @@ pub enum JoinError {
 /// How long sidetrack may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The answer is one short line.
-const LONGEST_ANSWER: usize = 16 * 1024;
-
 /// Between attempts to come back: the first pause, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -113,30 +110,39 @@ impl Join {
     pub(crate) fn attempt(&self) -> Result<(UnixStream, Settings), JoinError> {
         let unreachable = |source| JoinError::Unreachable { path: self.path.clone(), source };
         let mut channel = UnixStream::connect(&self.path).map_err(unreachable)?;
-        let slot = self.slot.as_deref().map(Cow::Borrowed);
-        let join = join::Join { slot, pid: std::process::id(), name: Cow::Borrowed(&self.name) };
         channel.set_write_timeout(Some(ANSWER_WITHIN)).map_err(unreachable)?;
-        channel.write_all(&join::line(&join)).map_err(unreachable)?;
+        channel.write_all(&self.request()).map_err(unreachable)?;
         let answer = self.answer(&channel)?;
         channel.set_read_timeout(None).and_then(|()| channel.set_write_timeout(None)).map_err(unreachable)?;
         match serde_json::from_slice(&answer) {
-            Ok(Answer::Joined { slot, session_key, keepalive }) => {
-                let text = |text: Cow<'_, str>| text.into_owned();
-                let settings = Settings::new(Some(text(slot)), session_key.map(text), keepalive.map(text))?;
-                Ok((channel, settings))
+            Ok(JoinReply::Joined { slot, session_key, keepalive, .. }) => {
+                Ok((channel, Settings::new(Some(slot), Some(session_key), Some(keepalive))?))
             }
-            Ok(Answer::Refused { reason }) => {
-                Err(JoinError::Refused { path: self.path.clone(), reason: reason.into_owned() })
-            }
+            Ok(JoinReply::Refused { reason }) => Err(JoinError::Refused { path: self.path.clone(), reason }),
             Err(_) => Err(self.strange(answer.escape_ascii().to_string())),
         }
+    }
+
+    /// The line that asks.
+    fn request(&self) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Named<'a> {
+            #[serde(flatten)]
+            request: JoinRequest,
+            name: &'a str,
+        }
+        let request = JoinRequest { slot: self.slot.clone(), pid: std::process::id() };
+        // Texts and a number in memory: this cannot fail.
+        let mut line = serde_json::to_vec(&Named { request, name: &self.name }).unwrap_or_default();
+        line.push(b'\n');
+        line
     }
 
     /// One line and not a byte more: a descriptor may travel with the next.
     fn answer(&self, mut channel: &UnixStream) -> Result<Vec<u8>, JoinError> {
         let deadline = Instant::now() + ANSWER_WITHIN;
         let (mut answer, mut byte) = (Vec::new(), [0]);
-        while answer.len() < LONGEST_ANSWER {
+        while answer.len() < LONGEST_JOIN {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let read = channel.set_read_timeout(Some(left)).and_then(|()| channel.read(&mut byte));
             match read {
@@ -166,19 +172,24 @@ impl Join {
         })
     }
 
-    /// Tries until sidetrack is there again.
-    pub(crate) async fn again(self) -> (UnixStream, Settings) {
+    /// Tries until sidetrack is there again. Without a wish for a slot it asks for the one it had,
+    /// as long as nobody else has it.
+    pub(crate) async fn again(self, had: Option<String>) -> (UnixStream, Settings) {
         tracing::info!(path = %self.path.display(), "sidetrack has gone; open connections are served on");
+        let mut join = Self { slot: self.slot.clone().or(had), ..self.clone() };
         let mut pause = PAUSES.0;
         loop {
             tokio::time::sleep(jittered(pause)).await;
-            match self.attempt_elsewhere().await {
+            match join.attempt_elsewhere().await {
                 Ok(joined) => {
                     tracing::info!(path = %self.path.display(), "sidetrack is back");
                     return joined;
                 }
                 Err(error @ JoinError::Unreachable { .. }) => tracing::debug!(%error, "not yet"),
-                Err(error) => tracing::warn!(%error, "not back yet"),
+                Err(error) => {
+                    tracing::warn!(%error, "not back yet");
+                    join.slot.clone_from(&self.slot);
+                }
             }
             pause = (pause * 2).min(PAUSES.1);
         }

@@ -58,11 +58,11 @@ impl Stream {
         let settings = sessions.settings();
         let guard = settings.hands_back_by().is_some().then(|| {
             let home = Home { settings: Arc::clone(&settings), sessions: sessions.clone() };
-            Box::new(Guard { gate: Gate::new(luggage.last), home })
+            Box::new(Guard { gate: Gate::new(luggage.last_stop), home })
         });
         Self {
             socket: Some(socket),
-            replay: Replay::new(luggage.data),
+            replay: Replay::new(luggage.data.into_vec()),
             guard,
             unread: Some(Unread::new(&open.channel)),
             open: Some(open),

@@ -15,7 +15,7 @@ pub enum ChannelError {
     #[error(
         "neither {} nor {} is set: this program gets its connections from sidetrack, so start it with `sidetrack run -- PROGRAM`, or name the socket of a running sidetrack",
         wire::CHANNEL_FD,
-        wire::join::JOIN
+        wire::JOIN
     )]
     NotStarted,
     /// The environment variable holds something else.

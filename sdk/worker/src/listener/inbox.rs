@@ -23,7 +23,9 @@ pub(super) async fn next(inbox: &mut Decoder, channel: &Channel) -> io::Result<O
         match inbox.next_line() {
             // What is none of ours is no concern: a program may be sent what it likes.
             Ok(Some(line)) => return Ok(Some(ToWorker::parse(line).unwrap_or(ToWorker::Other))),
-            Ok(None) => inbox.close_strays(),
+            Ok(None) => {
+                inbox.close_strays();
+            }
             Err(oversized) => return Err(io::Error::new(io::ErrorKind::InvalidData, oversized)),
         }
         let received = channel.receive(&mut buffer).await?;

@@ -58,9 +58,9 @@ enum Event {
 }
 
 impl Listener {
-    /// Takes the channel this process has inherited from sidetrack; or, when it was not started by
-    /// one and `SIDETRACK_JOIN` names a socket, joins the sidetrack there, in the slot that
-    /// `SIDETRACK_SLOT` names, if it does. Joining waits for sidetrack's answer.
+    /// Takes the channel this process has inherited from `sidetrack run` or `sidetrack join`; or,
+    /// when there is none and `SIDETRACK_JOIN` names a socket, joins the sidetrack there, in the
+    /// slot that `SIDETRACK_SLOT` names, if it does. Joining waits for sidetrack's answer.
     ///
     /// The descriptor is made close-on-exec. The environment variable stays, since removing it is
     /// not safe once there are threads: when this program starts Node.js programs of its own, let
@@ -73,16 +73,20 @@ impl Listener {
     /// Outside a tokio runtime with I/O and time enabled.
     pub fn from_env() -> Result<Self, ChannelError> {
         let settings = Settings::from_env()?;
-        if let Some(channel) = inherited::from_env()? {
-            return Ok(Self::with_settings(channel, settings)?);
+        let join = std::env::var_os(wire::JOIN).map(Join::new);
+        match (inherited::from_env()?, join) {
+            // Started by `sidetrack join`, which has done the asking and names the place.
+            (Some(channel), Some(join)) => Ok(Self::joined(channel, settings, join)?),
+            (Some(channel), None) => Ok(Self::with_settings(channel, settings)?),
+            (None, Some(mut join)) => {
+                if let Some(slot) = settings.slot {
+                    join = join.slot(slot);
+                }
+                let (channel, settings) = join.attempt()?;
+                Ok(Self::joined(channel, settings, join)?)
+            }
+            (None, None) => Err(ChannelError::NotStarted),
         }
-        let path = std::env::var_os(wire::join::JOIN).ok_or(ChannelError::NotStarted)?;
-        let mut join = Join::new(path);
-        if let Some(slot) = settings.slot {
-            join = join.slot(slot);
-        }
-        let (channel, settings) = join.attempt()?;
-        Ok(Self::joined(channel, settings, join)?)
     }
 
     /// Joins the sidetrack that takes workers on this socket; [`Join`] has more to say.
@@ -294,7 +298,7 @@ impl Listener {
                 if let Some(error) = error {
                     tracing::warn!(%error, "the channel to sidetrack is broken");
                 }
-                self.rejoining = Some(Box::pin(join.clone().again()));
+                self.rejoining = Some(Box::pin(join.clone().again(self.settings().slot)));
                 Ok(())
             }
             _ => {
@@ -310,7 +314,8 @@ impl Listener {
         self.inbox = inbox::decoder();
         if let Err(error) = self.channel.replace(channel) {
             tracing::warn!(%error, "the new channel to sidetrack cannot be used");
-            self.rejoining = self.join.clone().map(|join| Box::pin(join.again()) as Task<_>);
+            let slot = settings.slot;
+            self.rejoining = self.join.clone().map(|join| Box::pin(join.again(slot)) as Task<_>);
             return;
         }
         self.sessions.move_to(settings);

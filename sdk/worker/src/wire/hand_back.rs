@@ -29,16 +29,6 @@ pub fn fleeting_session_opened(sid: &str) -> Vec<u8> {
     line
 }
 
-/// What a hand-off brings along.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Luggage {
-    /// What a worker before this one has read from the connection. It comes before what is still
-    /// in the socket.
-    pub data: Vec<u8>,
-    /// The first request stays here whatever its session: sidetrack knows of no better worker.
-    pub last: bool,
-}
-
 /// Reads the `data` of a hand-off or a hand-back.
 ///
 /// # Errors

@@ -1,87 +1,57 @@
-//! How a worker that sidetrack has not started asks to be one.
-
-use std::borrow::Cow;
+//! How a worker that sidetrack did not start joins it: one line each way, then the same socket is
+//! the channel.
 
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that names the socket on which a running sidetrack takes workers.
-pub const JOIN: &str = "SIDETRACK_JOIN";
-
-/// A worker's first and only line before it is one. From the answer [`Answer::Joined`] on, the
-/// connection is the channel.
+/// What the worker says first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "sidetrack:join")]
-pub struct Join<'a> {
-    /// The slot it wants; none for any.
-    #[serde(borrow)]
-    pub slot: Option<Cow<'a, str>>,
-    /// The process.
+pub struct JoinRequest {
+    /// The slot it wants to be known by; sidetrack finds one otherwise.
+    #[serde(default)]
+    pub slot: Option<String>,
+    /// Its process as it knows itself. In another process namespace it has another number here.
+    #[serde(default)]
     pub pid: u32,
-    /// What it is called in logs.
-    #[serde(borrow)]
-    pub name: Cow<'a, str>,
 }
 
 /// What sidetrack answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
-pub enum Answer<'a> {
-    /// The process is a worker now.
+pub enum JoinReply {
     #[serde(rename = "sidetrack:joined")]
     Joined {
-        /// Its slot.
-        #[serde(borrow)]
-        slot: Cow<'a, str>,
-        /// Where requests name their session.
-        #[serde(borrow, default)]
-        session_key: Option<Cow<'a, str>>,
-        /// What becomes of connections after a response.
-        #[serde(borrow, default)]
-        keepalive: Option<Cow<'a, str>>,
+        slot: String,
+        /// Never used before in this run of sidetrack; above 0, as `NODE_UNIQUE_ID` must be.
+        id: u32,
+        session_key: String,
+        keepalive: String,
     },
-    /// It is not, and the connection ends.
+    /// The socket closes after it.
     #[serde(rename = "sidetrack:refused")]
-    Refused {
-        /// Why, for people.
-        #[serde(borrow)]
-        reason: Cow<'a, str>,
-    },
+    Refused { reason: String },
 }
 
-/// A message as a line.
-#[must_use]
-pub fn line(message: &impl Serialize) -> Vec<u8> {
-    // Texts and numbers in memory cannot fail to be written.
-    let mut bytes = serde_json::to_vec(message).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
-}
+/// The longest line of either kind, newline included.
+pub const LONGEST_JOIN: usize = 4096;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_lines_are_those_of_the_documentation() {
-        let join = Join { slot: None, pid: 123, name: "chat".into() };
-        assert_eq!(
-            line(&join),
-            b"{\"type\":\"sidetrack:join\",\"slot\":null,\"pid\":123,\"name\":\"chat\"}\n"
-        );
-        let joined =
-            br#"{"type":"sidetrack:joined","slot":"w4","session_key":"query:sid","keepalive":"hand-back"}"#;
-        assert_eq!(
-            serde_json::from_slice::<Answer<'_>>(joined).unwrap(),
-            Answer::Joined {
-                slot: "w4".into(),
-                session_key: Some("query:sid".into()),
-                keepalive: Some("hand-back".into())
-            }
-        );
-        let refused = br#"{"type":"sidetrack:refused","reason":"slot \"w4\" is taken"}"#;
-        assert_eq!(
-            serde_json::from_slice::<Answer<'_>>(refused).unwrap(),
-            Answer::Refused { reason: "slot \"w4\" is taken".into() }
-        );
+    fn both_lines_read_back() {
+        let request = JoinRequest { slot: Some("web-1".into()), pid: 7 };
+        let line = serde_json::to_string(&request).unwrap();
+        assert_eq!(line, r#"{"type":"sidetrack:join","slot":"web-1","pid":7}"#);
+        assert_eq!(serde_json::from_str::<JoinRequest>(&line).unwrap(), request);
+        let least: JoinRequest = serde_json::from_str(r#"{"type":"sidetrack:join"}"#).unwrap();
+        assert_eq!(least, JoinRequest { slot: None, pid: 0 });
+
+        let refused = r#"{"type":"sidetrack:refused","reason":"no"}"#;
+        let reply: JoinReply = serde_json::from_str(refused).unwrap();
+        assert_eq!(reply, JoinReply::Refused { reason: "no".into() });
+        assert_eq!(serde_json::to_string(&reply).unwrap(), refused);
+        assert!(serde_json::from_str::<JoinReply>(r#"{"type":"sidetrack:else"}"#).is_err());
     }
 }

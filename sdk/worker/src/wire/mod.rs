@@ -18,13 +18,16 @@ pub mod encode;
 #[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 mod from_worker;
 pub mod hand_back;
-pub mod join;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
+mod join;
+mod luggage;
 mod to_worker;
 
 pub use decoder::{Decoder, Oversized};
 pub use descriptor::{Received, receive, send};
 pub use from_worker::{AdapterMessage, FromWorker, ServerQuery};
-pub use hand_back::Luggage;
+pub use join::{JoinReply, JoinRequest, LONGEST_JOIN};
+pub use luggage::Luggage;
 pub use to_worker::ToWorker;
 
 /// The environment variable that names the channel's descriptor, as Node calls it.
@@ -33,9 +36,13 @@ pub const CHANNEL_FD: &str = "NODE_CHANNEL_FD";
 /// The environment variable that names the worker's slot: `w0`, `w1`, …
 pub const SLOT: &str = "SIDETRACK_SLOT";
 
-/// The environment variable that says where requests name their session: `query:sid`.
+/// The environment variable that says where a request carries its session id, as `--session-key`
+/// does: `query:sid`.
 pub const SESSION_KEY: &str = "SIDETRACK_SESSION_KEY";
 
-/// The environment variable that says what becomes of a connection after a response: `hand-back`,
+/// The environment variable that names the socket a worker joined at, so that it can do so again.
+pub const JOIN: &str = "SIDETRACK_JOIN";
+
+/// The environment variable that says what a worker does with a misplaced request: `hand-back`,
 /// `close` or `worker`.
 pub const KEEPALIVE: &str = "SIDETRACK_KEEPALIVE";

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::hand_back::{self, Luggage};
+use super::{Luggage, hand_back};
 
 /// A message from sidetrack, as a worker that is not Node needs to tell them apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,10 @@ impl ToWorker {
         Ok(match (line.cmd.as_deref(), line.act.as_deref()) {
             (Some("NODE_HANDLE"), _) => match line.msg {
                 Some(Message::Ours { sidetrack: Some(Part::Kind(kind)) }) if kind == "probe" => Self::Probe,
-                Some(Message::Ours { sidetrack: Some(Part::Luggage { data, last }) }) => {
-                    hand_back::data(&data)
-                        .map_or(Self::Damaged, |data| Self::Connection(Luggage { data, last }))
+                Some(Message::Ours { sidetrack: Some(Part::Luggage { data, last_stop }) }) => {
+                    hand_back::data(&data).map_or(Self::Damaged, |data| {
+                        Self::Connection(Luggage { data: data.into(), last_stop })
+                    })
                 }
                 Some(Message::Ours { .. } | Message::Other(_)) | None => Self::Connection(Luggage::default()),
             },
@@ -86,7 +87,7 @@ enum Part<'a> {
         #[serde(borrow, default)]
         data: Cow<'a, str>,
         #[serde(rename = "final", default)]
-        last: bool,
+        last_stop: bool,
     },
 }
 
@@ -99,8 +100,8 @@ mod tests {
         ToWorker::parse(line).unwrap()
     }
 
-    fn connection(data: &[u8], last: bool) -> ToWorker {
-        ToWorker::Connection(Luggage { data: data.to_vec(), last })
+    fn connection(data: &[u8], last_stop: bool) -> ToWorker {
+        ToWorker::Connection(Luggage { data: data.into(), last_stop })
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
-use sidetrack_worker::wire::join::JOIN;
 use sidetrack_worker::wire::{self, encode};
 use sidetrack_worker::{ChannelError, Join, JoinError, Keepalive, Listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use crate::host::PATIENCE;
 
 const JOINED: &str =
-    r#"{"type":"sidetrack:joined","slot":"w4","session_key":"query:sid","keepalive":"hand-back"}"#;
+    r#"{"type":"sidetrack:joined","slot":"w4","id":5,"session_key":"query:sid","keepalive":"hand-back"}"#;
 
 /// The socket of a sidetrack that takes workers.
 struct Door {
@@ -185,7 +184,7 @@ async fn what_goes_wrong_is_said() {
         ),
         ("HTTP/1.1 400 Bad Request", "does not answer as sidetrack does: HTTP/1.1 400"),
         (
-            r#"{"type":"sidetrack:joined","slot":"w1","keepalive":"sometimes"}"#,
+            r#"{"type":"sidetrack:joined","slot":"w1","id":1,"session_key":"query:sid","keepalive":"sometimes"}"#,
             "SIDETRACK_KEEPALIVE=sometimes",
         ),
     ];
@@ -205,11 +204,13 @@ async fn what_goes_wrong_is_said() {
 fn the_environment_may_name_the_door() {
     let door = Door::new();
     let path = door.path();
-    let door = door.let_in(r#"{"type":"sidetrack:joined","slot":"w7","keepalive":"close"}"#);
+    let door = door.let_in(
+        r#"{"type":"sidetrack:joined","slot":"w7","id":1,"session_key":"path:2","keepalive":"close"}"#,
+    );
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "join::joins", "--ignored", "--nocapture"])
         .env_remove(wire::CHANNEL_FD)
-        .env(JOIN, path)
+        .env(wire::JOIN, path)
         .env(wire::SLOT, "w7")
         .output()
         .unwrap();
