@@ -55,13 +55,23 @@ pub(crate) enum Adopted {
     Gone,
 }
 
+/// What to do after a look.
+pub(crate) enum Looked<T> {
+    /// Look again when more has arrived.
+    More,
+    /// Leave everything where it is.
+    Done(T),
+    /// Read all that has arrived; there is room for it.
+    Take(T),
+}
+
 /// The most that is looked at without being read. A request head that is longer is no concern of
 /// ours: the server will have its own opinion of it.
 pub(crate) const LONGEST_LOOK: usize = 16 * 1024;
 
 thread_local! {
     /// One buffer for every look on this thread: nothing waits while it is borrowed.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static SEEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Socket {
@@ -108,16 +118,17 @@ impl Socket {
     }
 
     /// Shows `look` what has arrived behind `before`, without reading it, waiting until there is
-    /// something. Nothing at all means that the client has closed its side.
-    ///
-    /// When `look` answers none it is asked again once more has arrived. The reactor reports
-    /// edges, so that does not spin although the bytes stay where they are. `look` is told when
+    /// something. Nothing at all means that the client has closed its side. `look` is told when
     /// these bytes are all that will ever come.
+    ///
+    /// When `look` wants more it is asked again once more has arrived. The reactor reports edges,
+    /// so that does not spin although the bytes stay where they are.
     pub(crate) fn poll_look<T>(
         &self,
         cx: &mut Context<'_>,
         before: &[u8],
-        mut look: impl FnMut(&[u8], bool) -> Option<T>,
+        buffer: &mut ReadBuf<'_>,
+        mut look: impl FnMut(&[u8], bool) -> Looked<T>,
     ) -> Poll<io::Result<T>> {
         let mut again = false;
         loop {
@@ -129,18 +140,35 @@ impl Socket {
             // Asked before the look whose bytes it qualifies.
             let all = again && self.has_ended(cx);
             again = true;
+            let mut taken = None;
             let looked = self.try_read(|descriptor| {
-                BUFFER.with_borrow_mut(|buffer| {
-                    buffer.resize(LONGEST_LOOK.max(before.len() + 1), 0);
-                    buffer[..before.len()].copy_from_slice(before);
-                    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-                    let arrived = recv(descriptor.as_raw_fd(), &mut buffer[before.len()..], flags)?;
+                SEEN.with_borrow_mut(|seen| {
+                    seen.resize(LONGEST_LOOK.max(before.len() + 1), 0);
+                    seen[..before.len()].copy_from_slice(before);
+                    let (peek, now) = (MsgFlags::MSG_PEEK, MsgFlags::MSG_DONTWAIT);
+                    let arrived = recv(descriptor.as_raw_fd(), &mut seen[before.len()..], peek | now)?;
                     let there = if arrived == 0 { 0 } else { before.len() + arrived };
-                    look(&buffer[..there], all).ok_or_else(|| io::ErrorKind::WouldBlock.into())
+                    match look(&seen[..there], all) {
+                        Looked::Done(value) => Ok(value),
+                        Looked::More => Err(io::ErrorKind::WouldBlock.into()),
+                        Looked::Take(value) => {
+                            let room = buffer.initialize_unfilled_to(arrived);
+                            let read = recv(descriptor.as_raw_fd(), room, now)?;
+                            buffer.advance(read);
+                            taken = Some(value);
+                            // Nothing is left, as far as the reactor knows: the next look need not
+                            // ask the kernel. What has come since is another edge.
+                            Err(io::ErrorKind::WouldBlock.into())
+                        }
+                    }
                 })
             });
             match looked {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Some(value) = taken {
+                        return Poll::Ready(Ok(value));
+                    }
+                }
                 looked => return Poll::Ready(looked),
             }
         }

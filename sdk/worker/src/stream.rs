@@ -16,7 +16,7 @@ use crate::replay::Replay;
 use crate::session_key::{Found, SessionKey};
 use crate::sessions::Sessions;
 use crate::settings::Settings;
-use crate::socket::{Adopted, LONGEST_LOOK, Socket};
+use crate::socket::{Adopted, LONGEST_LOOK, Looked, Socket};
 use crate::wire::{Luggage, hand_back};
 
 /// A client's connection, with every byte the client has sent still unread.
@@ -152,12 +152,14 @@ impl Stream {
 }
 
 impl Guard {
-    /// Looks at what comes next without reading it.
+    /// Looks at what comes next without reading it; or reads it at once, if all that has arrived
+    /// may be read and fits.
     fn poll_look(
         &mut self,
         cx: &mut Context<'_>,
         replay: &Replay,
         socket: &Socket,
+        buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<Verdict>> {
         let rest = replay.rest();
         if !rest.is_empty() {
@@ -167,12 +169,22 @@ impl Guard {
                 verdict => return Poll::Ready(Ok(verdict)),
             }
         }
-        socket.poll_look(cx, rest, |bytes, all| match self.gate.look(bytes, &self.home) {
+        let room = buffer.remaining();
+        socket.poll_look(cx, rest, buffer, |bytes, all| match self.gate.look(bytes, &self.home) {
             // The server shall see the end, or what a client leaves behind that goes in the middle.
-            _ if bytes.is_empty() => Some(Verdict::Open),
-            Verdict::More if all || bytes.len() >= LONGEST_LOOK => Some(Verdict::Open),
-            Verdict::More => None,
-            verdict => Some(verdict),
+            _ if bytes.is_empty() => Looked::Done(Verdict::Open),
+            Verdict::More if all || bytes.len() >= LONGEST_LOOK => Looked::Done(Verdict::Open),
+            Verdict::More => Looked::More,
+            // A look that is full may have left something behind.
+            Verdict::Read
+                if rest.is_empty()
+                    && bytes.len() < LONGEST_LOOK
+                    && bytes.len() <= room
+                    && bytes.len() as u64 <= self.gate.granted() =>
+            {
+                Looked::Take(Verdict::Read)
+            }
+            verdict => Looked::Done(verdict),
         })
     }
 }
@@ -207,10 +219,16 @@ impl AsyncRead for Stream {
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let before = buffer.filled().len();
         loop {
             let limit = match (&mut this.guard, &this.socket) {
                 (Some(guard), Some(socket)) if guard.gate.granted() == 0 => {
-                    match ready!(guard.poll_look(cx, &this.replay, socket))? {
+                    match ready!(guard.poll_look(cx, &this.replay, socket, buffer))? {
+                        Verdict::Read if buffer.filled().len() > before => {
+                            guard.gate.read(buffer.filled().len() - before);
+                            this.unread = None;
+                            return Poll::Ready(Ok(()));
+                        }
                         Verdict::Read | Verdict::More => {}
                         Verdict::Wait => {
                             guard.gate.wait(cx.waker());
