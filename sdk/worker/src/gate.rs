@@ -113,10 +113,10 @@ impl Gate {
     }
 
     fn look_at_head(&mut self, bytes: &[u8], owners: &impl Owners) -> Result<Verdict, Malformed> {
-        // A head ends, and a fault shows, with a line: without a new one there is nothing to parse,
-        // however small the pieces are in which a hostile client sends it.
+        // A head ends with a line, and another protocol shows in control characters: without either
+        // there is nothing to parse, however small the pieces are in which a hostile client sends.
         let fresh = bytes.get(self.seen..).unwrap_or(bytes);
-        if self.seen > 0 && !fresh.contains(&b'\n') {
+        if self.seen > 0 && !fresh.iter().any(u8::is_ascii_control) {
             self.seen = bytes.len();
             return Ok(Verdict::More);
         }
@@ -347,5 +347,67 @@ mod tests {
         // Handed back all the same: its head was complete, and nothing of it read.
         let last = b"GET /?sid=other HTTP/1.1\r\nConnection: close\r\n\r\n";
         assert_eq!(Gate::new(false).look(last, &own), Verdict::HandBack);
+    }
+
+    /// What the gate says about a stream that comes in pieces: how much is let through, and why no
+    /// more. Every request is answered at once.
+    fn verdict_on(stream: &[u8], mut piece: impl FnMut() -> usize) -> (usize, Verdict) {
+        let own = Own::new();
+        let mut gate = Gate::new(false);
+        let (mut read, mut arrived) = (0, 0);
+        loop {
+            let mut there = &stream[read..arrived];
+            read += take(&mut gate, &mut there);
+            let verdict = if gate.granted() > 0 { Verdict::More } else { gate.look(there, &own) };
+            match verdict {
+                Verdict::Read => {}
+                Verdict::More if arrived == stream.len() => return (read, Verdict::More),
+                Verdict::More => arrived = stream.len().min(arrived + piece()),
+                Verdict::Wait => drop(gate.wrote(OK)),
+                Verdict::HandBack | Verdict::Open => return (read, verdict),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_let_through_does_not_depend_on_how_the_bytes_come() {
+        let parts: [&[u8]; 8] = [
+            b"GET /?sid=own HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"HEAD / HTTP/1.1\r\n\r\n",
+            b"POST / HTTP/1.1\r\nContent-Length: 13\r\n\r\nGET /?sid=x\r\n",
+            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nGET\r\n0\r\n\r\n",
+            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1a;x\r\nGET /?sid=y HTTP/1.1\r\n\r\n\r\n0\r\nT: 1\r\n\r\n",
+            b"\r\nGET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            b"GET /?sid=other HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n",
+        ];
+        let mut ends = std::collections::HashSet::new();
+        for seed in 0..3000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut stream: Vec<u8> =
+                (0..random.usize(1..6)).flat_map(|_| parts[random.usize(..parts.len())]).copied().collect();
+            // Two in three are damaged.
+            for _ in 0..random.usize(..3) {
+                let place = random.usize(..stream.len());
+                match random.u8(..3) {
+                    0 => stream[place] = random.u8(..),
+                    1 => drop(stream.remove(place)),
+                    _ => stream.insert(place, b"\r\n;: 0"[random.usize(..6)]),
+                }
+            }
+            // A fault may show at once or only at the end of its line; the server sees it then.
+            let whole = verdict_on(&stream, || usize::MAX / 2);
+            let single = verdict_on(&stream, || 1);
+            let pieces = verdict_on(&stream, || random.usize(1..20));
+            if [whole.1, single.1, pieces.1].contains(&Verdict::Open) {
+                for verdict in [whole.1, single.1, pieces.1] {
+                    assert_ne!(verdict, Verdict::HandBack, "seed {seed}: {}", stream.escape_ascii());
+                }
+            } else {
+                assert_eq!((whole, whole), (single, pieces), "seed {seed}: {}", stream.escape_ascii());
+            }
+            ends.insert(format!("{:?}", whole.1));
+        }
+        assert_eq!(ends.len(), 3, "{ends:?}");
     }
 }

@@ -91,6 +91,21 @@ async fn a_connection_without_its_descriptor_is_refused_and_accepting_goes_on() 
 }
 
 #[tokio::test]
+async fn damaged_luggage_is_refused_and_answers_to_hand_backs_are_no_hand_offs() {
+    let (mut fake, mut listener) = Fake::with_listener();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let damaged = b"{\"cmd\":\"NODE_HANDLE\",\"msg\":{\"sidetrack\":{\"data\":\"?\"}}}\n";
+    fake.send(damaged, Some(writer.as_fd()));
+    drop(writer);
+    fake.send(encode::HANDLE_ACK, None);
+    fake.send(encode::HANDLE_NACK, None);
+    let (_client, addr) = connect(&fake);
+    assert_eq!(accept(&mut listener).await.1, Peer::Tcp(addr));
+    assert_eq!(fake.waiting(), [READY, NACK, ACK]);
+    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
+}
+
+#[tokio::test]
 async fn a_descriptor_nobody_spoke_of_is_closed() {
     let (fake, mut listener) = Fake::with_listener();
     let (mut reader, writer) = std::io::pipe().unwrap();

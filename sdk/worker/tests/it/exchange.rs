@@ -86,6 +86,15 @@ async fn bodies_of_every_kind_arrive_whole_however_they_are_cut() {
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order_each_by_its_owner() {
+    pipelined_requests().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn also_on_several_threads() {
+    pipelined_requests().await;
+}
+
+async fn pipelined_requests() {
     for seed in 0..12 {
         let (host, _) = two_workers().await;
         let mut random = Rng::with_seed(seed);
