@@ -1,7 +1,7 @@
-//! Sessions: where a request carries its id, and which worker owns it.
+//! Sessions: which worker owns them. Where a request carries its id is for workers to know as well,
+//! so it stands in `sidetrack_worker`.
 
-mod key;
 mod table;
 
-pub use key::{Found, KeyError, SessionKey};
+pub use sidetrack_worker::session_key::{Found, KeyError, SessionKey};
 pub use table::{Closed, Opened, SessionTable};

@@ -3,52 +3,53 @@
 //! A line is written at once when the channel has room. What does not fit waits in memory for a
 //! task that lives only as long as there is something to write, so that a stream dropped anywhere
 //! can report itself without waiting.
+//!
+//! A worker that has joined may lose its channel and get another. What was waiting is lost with
+//! the old one, whoever waited for it is told, and everything said from then on goes to the new.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, send};
+use nix::errno::Errno;
+use nix::sys::socket::{ControlMessage, MsgFlags, Shutdown, sendmsg, shutdown};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::wire::{self, Received, encode};
+use crate::life::Life;
+use crate::outbox::Outbox;
+use crate::wire::{self, Received};
 
 /// Shared by the listener, its streams and its sessions.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    socket: UnixStream,
     runtime: Handle,
-    outbox: Mutex<Outbox>,
-    /// How many bytes have left, as far as somebody waits for it; [`HUNG_UP`] when no more will.
-    departed: watch::Sender<u64>,
-    life: watch::Sender<Life>,
+    link: Mutex<Link>,
+    departed: watch::Sender<Departed>,
+    pub(crate) life: Life,
 }
 
-/// How far this worker has come.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Life {
-    /// No more connections will come.
-    pub(crate) ended: bool,
-    /// Connections handed over and not yet dropped.
-    pub(crate) open: usize,
-    /// Connections of which nothing has been read yet. Each has a request waiting in it.
-    pub(crate) unread: usize,
-}
-
-#[derive(Debug, Default)]
-struct Outbox {
-    /// What has not left yet.
-    waiting: Vec<u8>,
-    /// How many bytes were ever put in.
-    written: u64,
-    /// Streams dropped and not yet reported.
-    closed_streams: u64,
+/// One connection to sidetrack.
+#[derive(Debug)]
+struct Link {
+    socket: Arc<UnixStream>,
+    outbox: Outbox,
+    /// Counts the connections to sidetrack.
+    number: u64,
     /// A task is about to write.
     flushing: bool,
+    hung_up: bool,
+}
+
+/// What has left, as far as somebody waits for it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Departed {
+    link: u64,
+    bytes: u64,
     hung_up: bool,
 }
 
@@ -57,13 +58,14 @@ struct Outbox {
 pub(crate) enum Said {
     /// The kernel has it.
     Sent,
-    /// It leaves once this many bytes have.
-    Waiting(u64),
+    /// It leaves once so many bytes have, over the link of that number.
+    Waiting { link: u64, end: u64 },
     /// Nobody listens any more.
     HungUp,
 }
 
-const HUNG_UP: u64 = u64::MAX;
+/// Too many descriptors are in flight, and no event will tell when that changes.
+const CROWDED: Duration = Duration::from_millis(10);
 
 impl Channel {
     /// # Errors
@@ -72,13 +74,18 @@ impl Channel {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled, as everything in tokio does.
     pub(crate) fn new(socket: StdUnixStream) -> io::Result<Arc<Self>> {
-        socket.set_nonblocking(true)?;
+        let link = Link {
+            socket: watched(socket)?,
+            outbox: Outbox::default(),
+            number: 0,
+            flushing: false,
+            hung_up: false,
+        };
         Ok(Arc::new(Self {
-            socket: UnixStream::from_std(socket)?,
             runtime: Handle::current(),
-            outbox: Mutex::default(),
-            departed: watch::Sender::new(0),
-            life: watch::Sender::default(),
+            link: Mutex::new(link),
+            departed: watch::Sender::default(),
+            life: Life::default(),
         }))
     }
 
@@ -86,28 +93,55 @@ impl Channel {
         &self.runtime
     }
 
+    /// Goes on with another connection to sidetrack.
+    ///
+    /// # Errors
+    /// When the socket cannot be made non-blocking or watched.
+    pub(crate) fn replace(&self, socket: StdUnixStream) -> io::Result<()> {
+        let socket = watched(socket)?;
+        let mut link = self.link();
+        self.hang_up_locked(&mut link);
+        link.socket = socket;
+        link.outbox = Outbox::default();
+        link.number += 1;
+        link.hung_up = false;
+        self.departed.send_replace(Departed { link: link.number, bytes: 0, hung_up: false });
+        Ok(())
+    }
+
+    /// Which connection to sidetrack this is, counted from 0.
+    pub(crate) fn number(&self) -> u64 {
+        self.link().number
+    }
+
     /// Writes a line, or lets it wait behind what already waits.
     pub(crate) fn say(self: &Arc<Self>, line: &[u8]) -> Said {
-        let mut outbox = self.outbox();
-        if outbox.hung_up {
+        let mut link = self.link();
+        if link.hung_up {
             return Said::HungUp;
         }
-        let behind_others = !outbox.waiting.is_empty();
-        outbox.put(line);
-        let end = outbox.written;
-        outbox.put_closings();
-        if !behind_others {
-            // Without asking the reactor, which knows nothing of a socket it has only just met.
-            let written = self.write(&outbox.waiting);
-            self.account(&mut outbox, written);
+        let behind_others = !link.outbox.is_empty();
+        let end = link.outbox.put(line);
+        link.outbox.put_reports();
+        self.write_unless(behind_others, &mut link);
+        self.said(&mut link, end)
+    }
+
+    /// Writes a line that a descriptor goes with. The descriptor is closed once it has left.
+    ///
+    /// # Errors
+    /// The descriptor, when nobody listens any more.
+    pub(crate) fn say_with(self: &Arc<Self>, line: &[u8], descriptor: OwnedFd) -> Result<(), OwnedFd> {
+        let mut link = self.link();
+        if link.hung_up {
+            return Err(descriptor);
         }
-        if outbox.hung_up {
-            Said::HungUp
-        } else if outbox.waiting.is_empty() {
-            Said::Sent
-        } else {
-            self.flush_soon(&mut outbox);
-            Said::Waiting(end)
+        let behind_others = !link.outbox.is_empty();
+        let end = link.outbox.put_with(line, descriptor);
+        self.write_unless(behind_others, &mut link);
+        match self.said(&mut link, end) {
+            Said::Sent | Said::Waiting { .. } => Ok(()),
+            Said::HungUp => link.outbox.take_back().map_or(Ok(()), Err),
         }
     }
 
@@ -116,10 +150,11 @@ impl Channel {
         match said {
             Said::Sent => true,
             Said::HungUp => false,
-            Said::Waiting(end) => {
+            Said::Waiting { link, end } => {
                 let mut departed = self.departed.subscribe();
-                let reached = departed.wait_for(|&bytes| bytes >= end).await;
-                reached.is_ok_and(|bytes| *bytes != HUNG_UP)
+                let over = |departed: &Departed| departed.link != link || departed.hung_up;
+                let reached = departed.wait_for(|departed| departed.bytes >= end || over(departed)).await;
+                reached.is_ok_and(|departed| departed.bytes >= end && departed.link == link)
             }
         }
     }
@@ -127,9 +162,10 @@ impl Channel {
     /// Reads once, waiting until there is something. 0 bytes mean that sidetrack is gone. Cancel
     /// safe: nothing is taken from the channel before the future is ready.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<Received> {
+        let socket = Arc::clone(&self.link().socket);
         loop {
-            self.socket.readable().await?;
-            match self.socket.try_io(Interest::READABLE, || wire::receive(&self.socket, buffer)) {
+            socket.readable().await?;
+            match socket.try_io(Interest::READABLE, || wire::receive(&*socket, buffer)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 // The other end was closed with lines of ours unread.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -140,108 +176,123 @@ impl Channel {
         }
     }
 
-    /// Reports come together: all connections closed before the task below runs are one line.
-    pub(crate) fn report_closed(self: &Arc<Self>) {
-        let mut outbox = self.outbox();
-        outbox.closed_streams += 1;
-        self.flush_soon(&mut outbox);
-    }
-
-    pub(crate) fn end(&self) {
-        self.live(|life| life.ended = true);
-    }
-
-    pub(crate) fn has_ended(&self) -> bool {
-        self.life.borrow().ended
-    }
-
-    pub(crate) fn live(&self, change: impl FnOnce(&mut Life)) {
-        self.life.send_modify(change);
-    }
-
-    /// Resolves once this is true. Does not keep the channel open: its end is an end too.
-    pub(crate) fn until(&self, reached: fn(&Life) -> bool) -> impl Future<Output = ()> + Send + use<> {
-        let mut life = self.life.subscribe();
-        async move {
-            life.wait_for(reached).await.ok();
+    /// Reports that a connection has closed which came over this link. All connections closed
+    /// before the task below runs are one line. Another link was never told of the connection.
+    pub(crate) fn report_closed(self: &Arc<Self>, number: u64) {
+        let mut link = self.link();
+        if link.number == number && !link.hung_up {
+            link.outbox.note_closed_stream();
+            self.flush_soon(&mut link);
         }
     }
 
     /// Nobody listens any more: what waits is dropped, who waits is told.
     pub(crate) fn hang_up(&self) {
-        self.hang_up_locked(&mut self.outbox());
+        let mut link = self.link();
+        self.hang_up_locked(&mut link);
+        link.outbox = Outbox::default();
     }
 
     pub(crate) fn has_hung_up(&self) -> bool {
-        self.outbox().hung_up
+        self.link().hung_up
     }
 
-    fn hang_up_locked(&self, outbox: &mut Outbox) {
-        outbox.hung_up = true;
-        outbox.waiting = Vec::new();
-        self.departed.send_replace(HUNG_UP);
+    fn hang_up_locked(&self, link: &mut Link) {
+        if !link.hung_up {
+            link.hung_up = true;
+            // Wakes the task below, should it wait for room. It fails when the other end has gone.
+            shutdown(link.socket.as_raw_fd(), Shutdown::Both).ok();
+            self.departed.send_modify(|departed| departed.hung_up = true);
+        }
     }
 
-    fn flush_soon(self: &Arc<Self>, outbox: &mut Outbox) {
-        if !outbox.flushing && !outbox.hung_up {
-            outbox.flushing = true;
+    fn said(self: &Arc<Self>, link: &mut Link, end: u64) -> Said {
+        if link.hung_up {
+            Said::HungUp
+        } else if link.outbox.is_empty() {
+            Said::Sent
+        } else {
+            self.flush_soon(link);
+            Said::Waiting { link: link.number, end }
+        }
+    }
+
+    fn flush_soon(self: &Arc<Self>, link: &mut Link) {
+        if !link.flushing && !link.hung_up {
+            link.flushing = true;
             self.runtime.spawn(Arc::clone(self).flush());
         }
     }
 
     async fn flush(self: Arc<Self>) {
         loop {
-            {
-                let mut outbox = self.outbox();
-                outbox.put_closings();
-                if !outbox.waiting.is_empty() {
-                    let written = self.socket.try_io(Interest::WRITABLE, || self.write(&outbox.waiting));
-                    self.account(&mut outbox, written);
-                }
-                if outbox.waiting.is_empty() {
-                    outbox.flushing = false;
+            let (socket, written) = {
+                let mut link = self.link();
+                link.outbox.put_reports();
+                let socket = Arc::clone(&link.socket);
+                let written = socket.try_io(Interest::WRITABLE, || self.write(&mut link));
+                if link.hung_up || link.outbox.is_empty() {
+                    link.flushing = false;
                     return;
                 }
-            }
-            if self.socket.writable().await.is_err() {
+                (socket, written)
+            };
+            if written.is_err_and(|error| is_crowded(&error)) {
+                tokio::time::sleep(CROWDED).await;
+            } else if socket.writable().await.is_err() {
                 self.hang_up();
             }
         }
     }
 
-    /// Writes as much as the kernel takes.
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        Ok(send(self.socket.as_raw_fd(), bytes, flags)?)
-    }
-
-    fn account(&self, outbox: &mut Outbox, written: io::Result<usize>) {
-        match written {
-            Ok(bytes) => {
-                outbox.waiting.drain(..bytes);
-                self.departed.send_replace(outbox.written - outbox.waiting.len() as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.hang_up_locked(outbox),
+    /// Writes without asking the reactor, which knows nothing of a socket it has only just met.
+    fn write_unless(&self, behind_others: bool, link: &mut Link) {
+        if !behind_others {
+            // What it could not write is waited for by the caller.
+            self.write(link).ok();
         }
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+    /// Writes as much as the kernel takes. The error is one that passes.
+    fn write(&self, link: &mut Link) -> io::Result<()> {
+        while !link.outbox.is_empty() {
+            match write_once(&link.socket, &link.outbox) {
+                Ok(bytes) => {
+                    link.outbox.depart(bytes);
+                    let (number, bytes) = (link.number, link.outbox.departed());
+                    self.departed.send_replace(Departed { link: number, bytes, hung_up: false });
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_crowded(&error) => {
+                    return Err(error);
+                }
+                Err(_) => {
+                    self.hang_up_locked(link);
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
         // Nothing that is done under the lock can leave half a line behind.
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Outbox {
-    fn put(&mut self, line: &[u8]) {
-        self.waiting.extend_from_slice(line);
-        self.written += line.len() as u64;
-    }
+fn watched(socket: StdUnixStream) -> io::Result<Arc<UnixStream>> {
+    socket.set_nonblocking(true)?;
+    Ok(Arc::new(UnixStream::from_std(socket)?))
+}
 
-    fn put_closings(&mut self) {
-        if self.closed_streams > 0 {
-            let line = encode::sockets_closed(std::mem::take(&mut self.closed_streams));
-            self.put(&line);
-        }
-    }
+fn write_once(socket: &UnixStream, outbox: &Outbox) -> io::Result<usize> {
+    let (bytes, descriptor) = outbox.next();
+    let descriptor = descriptor.map(|descriptor| [descriptor.as_raw_fd()]);
+    let rights = descriptor.as_ref().map(|descriptor| ControlMessage::ScmRights(descriptor));
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    Ok(sendmsg::<()>(socket.as_raw_fd(), &[io::IoSlice::new(bytes)], rights.as_slice(), flags, None)?)
+}
+
+fn is_crowded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ETOOMANYREFS as i32)
 }

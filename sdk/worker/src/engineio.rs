@@ -29,7 +29,8 @@ pub struct EngineIoLayer {
     end: End,
 }
 
-/// How the end of a session is noticed.
+/// How the end of a session is noticed. Unnoticed, it is forgotten when it has not been used for
+/// half an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Unnoticed,
@@ -37,7 +38,8 @@ enum End {
 }
 
 impl EngineIoLayer {
-    /// A layer that announces births. Ends are to be announced with [`Sessions::closed`].
+    /// A layer that announces births. A session whose end nobody announces with
+    /// [`Sessions::close`] is forgotten half an hour after its last request.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self { sessions, end: End::Unnoticed }
@@ -101,10 +103,13 @@ where
             let (head, body) = response.await?.into_parts();
             let (sid, body) = look_at(head.status, body).await;
             if let Some(sid) = sid {
-                sessions.opened(&sid).await;
-                if end == End::WithRequest {
-                    // Cannot be set already: this is the only place that does.
-                    life.0.sid.set(sid).ok();
+                match end {
+                    End::Unnoticed => sessions.open_fleeting(&sid).await,
+                    End::WithRequest => {
+                        sessions.open(&sid).await.keep();
+                        // Cannot be set already: this is the only place that does.
+                        life.0.sid.set(sid).ok();
+                    }
                 }
             }
             Ok(Response::from_parts(head, body))
@@ -125,7 +130,7 @@ struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(sid) = self.sid.get() {
-            self.sessions.closed(sid);
+            self.sessions.close(sid);
         }
     }
 }
@@ -271,7 +276,7 @@ mod tests {
         let mut service = EngineIoLayer::new(listener.sessions()).layer(server(handshake));
         let body = ask(&mut service, "/socket.io/?EIO=4&transport=polling&t=x").await;
         assert!(body.starts_with(b"0{\"sid\":\"abc-_1\"") && body.ends_with(b"}"));
-        assert_eq!(fake.waiting(), [r#"{"sid":"abc-_1","type":"sidetrack:opened"}"#]);
+        assert_eq!(fake.waiting(), [r#"{"ends":false,"sid":"abc-_1","type":"sidetrack:opened"}"#]);
     }
 
     #[tokio::test]
@@ -307,7 +312,7 @@ mod tests {
         let kept = Arc::clone(&server.kept);
         let mut service = EngineIoLayer::new(listener.sessions()).ending_with_request().layer(server);
         ask(&mut service, "/engine.io/?transport=polling&EIO=4").await;
-        assert_eq!(fake.waiting().len(), 1);
+        assert_eq!(fake.waiting(), [r#"{"sid":"abc-_1","type":"sidetrack:opened"}"#]);
         kept.lock().unwrap().clear();
         assert_eq!(fake.waiting(), [r#"{"sid":"abc-_1","type":"sidetrack:closed"}"#]);
     }

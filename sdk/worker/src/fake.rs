@@ -2,12 +2,12 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use crate::Listener;
 use crate::wire::{self, encode};
+use crate::{Listener, Settings};
 
 /// Longer than anything a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,11 +18,25 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Both ends, within a runtime.
+    /// Both ends, within a runtime. No connection is handed back.
     pub(crate) fn with_listener() -> (Self, Listener) {
+        Self::with_settings(Settings::default())
+    }
+
+    /// Both ends, of a worker that hands back what is not its own by this session key.
+    #[cfg_attr(not(feature = "tower"), expect(dead_code, reason = "for tests of the layers"))]
+    pub(crate) fn with_key(key: &str) -> (Self, Listener) {
+        Self::with_settings(Settings { session_key: Some(key.parse().unwrap()), ..Settings::default() })
+    }
+
+    pub(crate) fn with_settings(settings: Settings) -> (Self, Listener) {
         let (here, there) = UnixStream::pair().unwrap();
-        here.set_nonblocking(true).unwrap();
-        (Self { channel: here, read: Vec::new() }, Listener::new(there).unwrap())
+        (Self::new(here), Listener::with_settings(there, settings).unwrap())
+    }
+
+    pub(crate) fn new(channel: UnixStream) -> Self {
+        channel.set_nonblocking(true).unwrap();
+        Self { channel, read: Vec::new() }
     }
 
     pub(crate) fn channel(&self) -> &UnixStream {
@@ -46,6 +60,27 @@ impl Fake {
         let end = self.read.iter().rposition(|&byte| byte == b'\n').map_or(0, |place| place + 1);
         let lines: Vec<u8> = self.read.drain(..end).collect();
         String::from_utf8(lines).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    /// The lines up to one with a descriptor, and that.
+    pub(crate) async fn with_descriptor(&mut self) -> (Vec<String>, OwnedFd) {
+        let arrival = async {
+            let mut buffer = [0; 4096];
+            let mut descriptor = None;
+            while descriptor.is_none() || !self.read.ends_with(b"\n") {
+                match wire::receive(&self.channel, &mut buffer) {
+                    Ok(received) => {
+                        self.read.extend_from_slice(&buffer[..received.bytes]);
+                        descriptor = received.descriptors.into_iter().next().or(descriptor);
+                    }
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+            descriptor.unwrap()
+        };
+        let descriptor = tokio::time::timeout(PATIENCE, arrival).await.expect("a descriptor comes in time");
+        let lines = String::from_utf8(std::mem::take(&mut self.read)).unwrap();
+        (lines.lines().map(str::to_owned).collect(), descriptor)
     }
 
     /// As many lines, however long they take.

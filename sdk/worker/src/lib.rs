@@ -22,7 +22,21 @@
 //! # }
 //! ```
 //!
-//! With the feature `axum` the listener goes straight into `axum::serve`:
+//! A program that something else starts, such as systemd, [joins](Join) a sidetrack that runs.
+//!
+//! # Sessions
+//!
+//! Requests of a session come to the worker that owns it when sidetrack knows who that is: tell it
+//! with [`Sessions`], or let a layer do so.
+//!
+//! A client may send requests of *any* session over a connection it keeps open. So a [`Stream`]
+//! looks at the head of each request before the server can read it, and when the session is not
+//! this worker's it hands the connection back: unread, and after every earlier response has been
+//! written. To the server it looks as if the client had left; the client notices nothing.
+//! Sidetrack says whether that is wanted ([`Keepalive`]); where it is not, streams are passed
+//! through as they are.
+//!
+//! # With axum
 #![cfg_attr(
     feature = "axum",
     doc = r#"
@@ -44,9 +58,52 @@ idle.await;
 ```
 "#
 )]
+#![cfg_attr(not(feature = "axum"), doc = "\nThe feature `axum` makes the listener one for `axum::serve`.\n")]
+//! # With hyper
 //!
-//! Sessions stay with the worker that owns them when sidetrack knows who that is: see [`Sessions`],
-//! and with the feature `engineio` the layer that announces Engine.IO sessions by itself.
+//! A [`Stream`] is a tokio stream, and hyper takes those:
+//!
+//! ```no_run
+//! use std::convert::Infallible;
+//!
+//! use hyper::server::conn::http1;
+//! use hyper::{Request, Response, body::Incoming, service::service_fn};
+//! use hyper_util::rt::TokioIo;
+//! use sidetrack_worker::{Keepalive, Listener};
+//!
+//! async fn hello(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
+//!     Ok(Response::new("hello".to_owned()))
+//! }
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut listener = Listener::from_env()?;
+//! let keep_alive = listener.settings().keepalive != Keepalive::Close;
+//! let idle = listener.idle();
+//! while let Some((stream, _)) = listener.accept().await? {
+//!     tokio::spawn(async move {
+//!         let connection = http1::Builder::new()
+//!             .keep_alive(keep_alive)
+//!             .serve_connection(TokioIo::new(stream), service_fn(hello))
+//!             .with_upgrades();
+//!         connection.await.ok(); // the client has left
+//!     });
+//! }
+//! idle.await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `axum` | `axum::serve` takes the listener; `ConnectInfo<Peer>` is the client's address |
+//! | `tower` | `SessionLayer` learns sessions from responses; `KeepaliveLayer` closes connections where sidetrack wants that |
+//! | `engineio` | `EngineIoLayer` announces Engine.IO (Socket.IO) sessions before the client learns their id; brings `tower` |
+//!
+//! None is on by default.
+
+#![warn(missing_docs)]
 
 #[cfg(feature = "axum")]
 mod axum;
@@ -55,8 +112,22 @@ mod channel;
 mod engineio;
 #[cfg(test)]
 mod fake;
+mod framing;
+mod gate;
+mod join;
+#[cfg(feature = "tower")]
+mod keepalive;
+mod life;
 mod listener;
+mod outbox;
+mod own;
+mod replay;
+pub mod session_key;
+#[cfg(feature = "tower")]
+mod session_layer;
 mod sessions;
+mod settings;
+mod socket;
 mod stream;
 pub mod wire;
 
@@ -67,6 +138,13 @@ struct Readme;
 
 #[cfg(feature = "engineio")]
 pub use engineio::{EngineIoLayer, EngineIoService, LookedAt};
+pub use join::{Join, JoinError};
+#[cfg(feature = "tower")]
+pub use keepalive::{KeepaliveLayer, KeepaliveService};
 pub use listener::{ChannelError, Listener};
-pub use sessions::Sessions;
-pub use stream::{Peer, Stream};
+#[cfg(feature = "tower")]
+pub use session_layer::{SessionLayer, SessionService};
+pub use sessions::{Session, Sessions};
+pub use settings::{Keepalive, SettingError, Settings};
+pub use socket::Peer;
+pub use stream::Stream;

@@ -23,6 +23,7 @@ pub struct Decoder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a line of more than {limit} bytes")]
 pub struct Oversized {
+    /// In bytes, without the newline.
     pub limit: usize,
 }
 

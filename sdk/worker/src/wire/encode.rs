@@ -112,6 +112,21 @@ pub fn session_opened(sid: impl Display) -> Vec<u8> {
     line(&json!({ "type": "sidetrack:opened", "sid": sid.to_string() }))
 }
 
+/// Announces that this worker owns a session whose end it will not announce.
+#[must_use]
+pub fn fleeting_session_opened(sid: impl Display) -> Vec<u8> {
+    line(&json!({ "type": "sidetrack:opened", "sid": sid.to_string(), "ends": false }))
+}
+
+/// Carries a connection back whose next request belongs to another worker. `data` is what was read
+/// from that request's first byte on.
+#[must_use]
+pub fn hand_back(data: &[u8]) -> Vec<u8> {
+    line(
+        &json!({ "cmd": "NODE_HANDLE", "type": "net.Socket", "msg": { "type": "sidetrack:hand-back", "data": BASE64.encode(data) } }),
+    )
+}
+
 /// Announces that a session has ended.
 #[must_use]
 pub fn session_closed(sid: impl Display) -> Vec<u8> {
@@ -133,12 +148,25 @@ fn line(message: &Value) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::FromWorker;
 
     fn sent(encode: impl FnOnce(&mut Vec<u8>)) -> Value {
         let mut out = Vec::new();
         encode(&mut out);
         assert_eq!(out.pop(), Some(b'\n'));
         serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_hand_back_is_read_as_it_is_written() {
+        let line = hand_back(b"GET");
+        let Ok(FromWorker::HandBack(back)) = FromWorker::parse(line.trim_ascii_end()) else {
+            panic!("no hand-back: {}", String::from_utf8_lossy(&line));
+        };
+        assert_eq!((back.data(), back.key), (Some(b"GET".to_vec()), None));
+        let opened = fleeting_session_opened("a\"b");
+        let expected = FromWorker::SessionOpened { sid: "a\"b".into(), ends: false };
+        assert_eq!(FromWorker::parse(opened.trim_ascii_end()).unwrap(), expected);
     }
 
     #[test]

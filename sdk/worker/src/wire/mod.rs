@@ -15,8 +15,11 @@
 
 mod decoder;
 mod descriptor;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 pub mod encode;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 mod from_worker;
+#[allow(missing_docs, reason = "fields are named as on the wire, and their types say the rest")]
 mod join;
 mod luggage;
 mod to_worker;

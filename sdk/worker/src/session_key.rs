@@ -1,4 +1,30 @@
 //! Where a request carries its session id.
+//!
+//! Sidetrack and its workers have to read the same id from the same request, so both use this
+//! module. Ids are read as a server would read them: from the parsed head, percent-decoded, never
+//! by scanning bytes.
+//!
+//! ```
+//! use sidetrack_worker::session_key::{Found, Head, SessionKey};
+//!
+//! struct Request;
+//!
+//! impl Head for Request {
+//!     fn path(&self) -> &str {
+//!         "/socket.io/"
+//!     }
+//!     fn query(&self) -> &str {
+//!         "EIO=4&sid=a%2Db"
+//!     }
+//!     fn header<'a>(&'a self, _name: &'a str) -> impl Iterator<Item = &'a str> {
+//!         std::iter::empty()
+//!     }
+//! }
+//!
+//! let key: SessionKey = "query:sid".parse()?;
+//! assert_eq!(key.find(&Request), Found::Id("a-b".to_owned()));
+//! # Ok::<(), sidetrack_worker::session_key::KeyError>(())
+//! ```
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,10 +32,8 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 
-use crate::types::Head;
-
 /// The longest session id in bytes. A longer one is treated as unknown.
-const LONGEST: usize = 256;
+pub const LONGEST: usize = 256;
 
 /// The part of the request head that names the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +53,23 @@ pub enum SessionKey {
 pub enum Found {
     /// Nothing: the request begins a session or needs none.
     Nothing,
+    /// The session's id.
     Id(String),
-    /// Different values, bytes that do not decode, or an id out of bounds. A worker may read
+    /// Different values, bytes that do not decode, or an id out of bounds. A server may read
     /// another one than we would, so we do not guess.
     Ambiguous,
+}
+
+/// A parsed request head, as far as session ids need it.
+pub trait Head {
+    /// The path of the target; see [`path_and_query`].
+    fn path(&self) -> &str;
+
+    /// The raw query without its question mark; empty when there is none.
+    fn query(&self) -> &str;
+
+    /// Every value of a header that is text, in order, names compared without case.
+    fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str>;
 }
 
 /// Why a session key setting is not understood.
@@ -41,10 +78,9 @@ pub enum Found {
 pub struct KeyError(String);
 
 impl SessionKey {
-    /// Reads the id as the worker would: percent-decoded, from the parsed head, never by scanning
-    /// bytes.
+    /// Reads the id from a request head.
     #[must_use]
-    pub fn find(&self, head: &Head) -> Found {
+    pub fn find(&self, head: &impl Head) -> Found {
         match self {
             Self::Query(name) => one_of(
                 form_urlencoded::parse(head.query().as_bytes())
@@ -53,7 +89,7 @@ impl SessionKey {
             ),
             Self::Cookie(name) => one_of(
                 head.header("cookie")
-                    .flat_map(|header| cookie::Cookie::split_parse(header.to_owned()))
+                    .flat_map(cookie::Cookie::split_parse)
                     .filter_map(Result::ok)
                     .filter(|cookie| cookie.name() == name)
                     .map(|cookie| decoded(cookie.value()).into_owned().into()),
@@ -103,12 +139,28 @@ impl FromStr for SessionKey {
     }
 }
 
-fn decoded(text: &str) -> Cow<'_, str> {
+/// Cuts a request target as sent into its path and its raw query, both without scheme, authority
+/// and fragment.
+#[must_use]
+pub fn path_and_query(target: &str) -> (&str, &str) {
+    // An absolute-form target loses scheme and authority.
+    let origin = match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+            rest.find(['/', '?']).map_or("", |start| &rest[start..])
+        }
+        _ => target,
+    };
+    let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
+    (path, query.split_once('#').map_or(query, |(query, _)| query))
+}
+
+/// Text as a server reads it from a path or a cookie.
+pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
     percent_decode_str(text).decode_utf8_lossy()
 }
 
 /// The one value all of them agree on.
-fn one_of<'a>(mut values: impl Iterator<Item = Cow<'a, str>>) -> Found {
+pub(crate) fn one_of<'a>(mut values: impl Iterator<Item = Cow<'a, str>>) -> Found {
     let Some(first) = values.next() else { return Found::Nothing };
     if values.any(|other| other != first)
         || first.len() > LONGEST
@@ -122,11 +174,12 @@ fn one_of<'a>(mut values: impl Iterator<Item = Cow<'a, str>>) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::Progress;
+    use crate::framing::request;
 
     fn find(key: &str, target: &str, headers: &str) -> Found {
         let bytes = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
-        let Ok(Progress::Complete(head)) = Head::parse(bytes.as_bytes()) else { panic!("bad head {bytes}") };
+        let mut storage = request::storage();
+        let head = request::Head::parse(bytes.as_bytes(), &mut storage).unwrap().unwrap();
         key.parse::<SessionKey>().unwrap().find(&head)
     }
 
@@ -163,10 +216,20 @@ mod tests {
     #[test]
     fn the_other_kinds() {
         assert_eq!(find("cookie:io", "/", "Cookie: a=1; io=x%20y; b=2\r\n"), id("x y"));
+        assert_eq!(find("cookie:io", "/", "Cookie: a=1\r\nCookie: io=2\r\n"), id("2"));
         assert_eq!(find("cookie:io", "/", "Cookie: xio=1\r\n"), Found::Nothing);
         assert_eq!(find("header:Mcp-Session-Id", "/", "mcp-session-id: q7\r\n"), id("q7"));
         assert_eq!(find("path:3", "/echo/000/s1/xhr", ""), id("s1"));
+        assert_eq!(find("path:3", "http://host/echo/000/s1/xhr?x", ""), id("s1"));
         assert_eq!(find("path:3", "/echo", ""), Found::Nothing);
+    }
+
+    #[test]
+    fn absolute_targets_lose_their_authority() {
+        assert_eq!(path_and_query("http://host:80/p?sid=1#x"), ("/p", "sid=1"));
+        assert_eq!(path_and_query("http://host"), ("", ""));
+        assert_eq!(path_and_query("/p?next=http://x/?sid=2"), ("/p", "next=http://x/?sid=2"));
+        assert_eq!(path_and_query("*"), ("*", ""));
     }
 
     #[test]
