@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::extract::{ConnectInfo, State};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use nix::sys::signal::{Signal, raise};
 use serde::Serialize;
-use sidetrack_worker::{EngineIoLayer, Listener, Peer, Sessions, wire};
+use sidetrack_worker::{EngineIoLayer, KeepaliveLayer, Listener, Peer, Sessions, wire};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, SocketRef};
 use tokio::signal::unix::{SignalKind, signal};
@@ -81,6 +80,7 @@ pub(super) async fn serve_on(listener: Listener) -> anyhow::Result<()> {
         Worker { pid: std::process::id(), slot: std::env::var(wire::SLOT).unwrap_or_else(|_| "w?".into()) };
     let (drain, idle) = (listener.drain(), listener.idle());
     let (app, io) = app(worker, listener.sessions());
+    let app = app.layer(KeepaliveLayer::new(&listener));
     let stop = async move {
         drain.await;
         // Told now, the clients open their sessions anew on another worker.
@@ -110,23 +110,9 @@ fn app(worker: Worker, sessions: Sessions) -> (Router, SocketIo) {
         let headers = [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-cache")];
         routes = routes.route(path, get(move || async move { (headers, text) }));
     }
-    let app = routes
-        .with_state(worker)
-        .layer(socket_io)
-        .layer(EngineIoLayer::new(sessions).ending_with_request())
-        .layer(map_response(one_request_each));
+    let app =
+        routes.with_state(worker).layer(socket_io).layer(EngineIoLayer::new(sessions).ending_with_request());
     (app, io)
-}
-
-/// Closes each connection after its response.
-///
-/// Browsers keep connections open and send the next request of *any* session over them, where
-/// sidetrack no longer looks. Until a worker can hand such a connection back, it takes one request.
-async fn one_request_each(mut response: Response) -> Response {
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }
 
 async fn whoami(State(worker): State<Arc<Worker>>, ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
@@ -140,8 +126,8 @@ async fn whoami(State(worker): State<Arc<Worker>>, ConnectInfo(peer): ConnectInf
 /// as a WebSocket need no routing and are announced here to be counted.
 async fn connected(socket: SocketRef, sessions: Sessions, worker: Arc<Worker>) {
     // socketioxide uses the Engine.IO session id, the one in the URL, as the socket's id.
-    sessions.opened(socket.id.as_str()).await;
-    socket.on_disconnect(async move |socket: SocketRef| sessions.closed(socket.id.as_str()));
+    sessions.open(socket.id.as_str()).await.keep();
+    socket.on_disconnect(async move |socket: SocketRef| sessions.close(socket.id.as_str()));
 
     let peer = socket.req_parts().extensions.get().map(|&ConnectInfo(peer)| peer);
     let client = peer.and_then(shown);

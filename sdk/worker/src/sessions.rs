@@ -99,18 +99,6 @@ impl Sessions {
         self.own().count(Instant::now())
     }
 
-    /// The older name of [`open`](Self::open), without its guard.
-    #[doc(hidden)]
-    pub async fn opened(&self, sid: &str) {
-        self.open(sid).await.keep();
-    }
-
-    /// The older name of [`close`](Self::close).
-    #[doc(hidden)]
-    pub fn closed(&self, sid: &str) {
-        self.close(sid);
-    }
-
     /// The worker's surroundings as they are now.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         let settings = self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner);

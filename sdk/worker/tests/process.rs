@@ -34,7 +34,7 @@ fn worker(test: &str) -> String {
 
 #[test]
 fn the_channel_is_inherited_once() {
-    assert_eq!(worker("inherits"), String::from_utf8_lossy(wire::hand_back::READY));
+    assert_eq!(worker("inherits"), String::from_utf8_lossy(encode::READY));
 }
 
 #[tokio::test]

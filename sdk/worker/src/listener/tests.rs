@@ -201,7 +201,7 @@ async fn the_end_of_the_channel_ends_accept_after_what_came_before() {
     assert!(timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().is_none(), "{addr}");
     timeout(PATIENCE, drain).await.unwrap();
     timeout(PATIENCE, listener.idle()).await.unwrap();
-    listener.sessions().opened("nobody listens").await;
+    listener.sessions().open("nobody listens").await.keep();
 }
 
 #[tokio::test]
