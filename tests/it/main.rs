@@ -1,6 +1,6 @@
 //! The real program between real workers and real clients.
 //!
-//! Needs Node.js 18 with npm, Python 3.9 and Chromium; the packages of `tests/node` are installed by
+//! Needs Node.js 18 with npm, Python 3.10 with venv, and Chromium; the packages of `tests/node` are installed by
 //! the tests. At most two programs run at a time, whatever the number of test threads.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
@@ -12,9 +12,11 @@ mod death;
 mod handback;
 mod head;
 mod join;
+mod languages;
 mod limits;
 mod peers;
 mod regressions;
 mod start;
 mod stop;
+mod suites;
 mod support;

@@ -183,6 +183,11 @@ impl Response {
         };
         let headers: Vec<_> = lines.filter_map(header).collect();
         let mut response = Self { status, headers, body: Vec::new() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            let (body, used) = dechunked(&bytes[end..])?;
+            response.body = body;
+            return Some((response, end + used));
+        }
         let length = response.header("content-length").map_or(0, |text| text.parse().expect("a length"));
         response.body = bytes.get(end..end + length)?.to_vec();
         Some((response, end + length))
@@ -206,6 +211,22 @@ impl Response {
     pub fn pid(&self) -> u32 {
         assert_eq!(self.status, 200, "{self:?}");
         self.json()["pid"].as_u64().and_then(|pid| pid.try_into().ok()).expect("a pid")
+    }
+}
+
+/// A whole chunked body, and how long it was in chunks.
+fn dechunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut body, mut at) = (Vec::new(), 0);
+    loop {
+        let line = bytes.get(at..)?.windows(2).position(|window| window == b"\r\n")?;
+        let size = std::str::from_utf8(&bytes[at..at + line]).ok()?;
+        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
+        at += line + 2;
+        body.extend_from_slice(bytes.get(at..at + size)?);
+        at += size + 2;
+        if size == 0 {
+            return (at <= bytes.len()).then_some((body, at));
+        }
     }
 }
 

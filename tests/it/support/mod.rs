@@ -2,6 +2,7 @@
 
 mod fake;
 mod http;
+mod languages;
 mod node;
 mod os;
 mod sidetrack;
@@ -10,7 +11,8 @@ mod wait;
 
 pub use fake::fake;
 pub use http::{Client, Response, get, pid, poll_session, session_at, try_get};
-pub use node::{client, job, worker};
+pub use languages::{every_language, python, python_worker, rust_worker};
+pub use node::{client, install, job, node, worker, worker as node_worker};
 pub use os::{alive, children, kill, signal, sockets};
 pub use sidetrack::{Run, Sidetrack, check, sidetrack};
 pub use turn::Turn;

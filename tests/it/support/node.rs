@@ -87,13 +87,13 @@ fn set_up() -> Result<PathBuf, String> {
     if major < 18 {
         return Err(format!("node {version} is too old; {HOW}"));
     }
-    install()?;
+    install("tests/node")?;
     Ok(path.into())
 }
 
-/// `npm ci`, unless what is there is what the lock file says.
-fn install() -> Result<(), String> {
-    let folder = root().join("tests/node");
+/// `npm ci` in a folder of the repository, unless what is there is what the lock file says.
+pub fn install(folder: &str) -> Result<(), String> {
+    let folder = root().join(folder);
     // Another run of the tests may be at it.
     let guard = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("npm.lock"));
     let guard =
