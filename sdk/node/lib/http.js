@@ -7,7 +7,7 @@
 const http = require('http');
 const net = require('net');
 
-exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
+exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive }) {
   const known = new WeakSet();
 
   http.Server.prototype.emit = function emit(event, socket, second) {
@@ -65,13 +65,12 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
     return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
   }
 
-  // The first request of a connection for which sidetrack knows no better worker: it stays. Where
-  // clients make the ids, its session begins here.
+  // The first request of a connection for which sidetrack knows no better worker: it stays. Its
+  // session may begin here.
   function claim(request, arrival) {
     if (!arrival.final) return false;
     arrival.final = false;
-    const sid = find.kind === 'path' ? find(request) : undefined;
-    if (sid !== undefined) sessions.open(sid, { ends: false });
+    begin(request);
     return false;
   }
 };

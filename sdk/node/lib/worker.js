@@ -33,9 +33,9 @@ function start() {
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
-  require('./http').watch({ find, sessions, sockets, handBack, keepAlive: keepAlive || 'hand-back' });
+  const begin = require('./responses').watch({ find, sessions });
+  require('./http').watch({ find, sessions, sockets, begin, handBack, keepAlive: keepAlive || 'hand-back' });
   require('./engine-io').watch(sessions);
-  require('./responses').watch({ find, sessions });
   channel.reportListening(); // the program's: ours are in place
   return api;
 }
