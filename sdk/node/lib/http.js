@@ -13,6 +13,7 @@ exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive 
   http.Server.prototype.emit = function emit(event, socket, second) {
     // Spelled out for 'request', which is emitted most.
     if (event === 'request' && arguments.length === 3) return net.Server.prototype.emit.call(this, event, socket, second);
+    if (event === 'upgrade') keepInUse(socket, second);
     if (event !== 'connection') return net.Server.prototype.emit.apply(this, arguments);
     const arrival = sockets.arrivalOf(socket);
     if (!arrival) return net.Server.prototype.emit.apply(this, arguments);
@@ -24,6 +25,12 @@ exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive 
     if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[keepAlive]?.(this, socket, arrival);
     return heard;
   };
+
+  // A WebSocket is one long request.
+  function keepInUse(request, socket) {
+    const sid = find(request);
+    if (sid !== undefined) socket.once('close', sessions.use(sid));
+  }
 
   function prepare(server) {
     enforceTimeouts(server);

@@ -16,6 +16,8 @@ exports.watch = function ({ find, sessions }) {
   const { learn, begin = () => {} } = LEARN[find.kind]?.(find, sessions) ?? {};
   if (learn) {
     requests.subscribe(({ request, response }) => {
+      const asked = find(request);
+      if (asked !== undefined) response.once('close', sessions.use(asked));
       // Node calls it for every response, asked or not. Then the head is made, and has not left.
       const { writeHead } = response;
       response.writeHead = function () {
