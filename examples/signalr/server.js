@@ -33,11 +33,11 @@ async function negotiate(res, searchParams) {
   const negotiateVersion = Math.min(Number(searchParams.get('negotiateVersion')) || 0, 1);
   // Others may know a connection's id, but the token is its client's secret.
   const token = negotiateVersion === 1 ? randomUUID() : connectionId;
-  const closed = () => {
+  const connection = new Connection(hub(connectionId), () => {
     connections.delete(token);
     sessions.close(token);
-  };
-  connections.set(token, new Connection(hub(connectionId), closed));
+  });
+  connections.set(token, connection);
   await sessions.open(token); // before the client knows of it
   const availableTransports = TRANSPORTS.map((transport) => ({ transport, transferFormats: ['Text'] }));
   const answer = { negotiateVersion, connectionId, ...(negotiateVersion === 1 && { connectionToken: token }), availableTransports };
@@ -87,7 +87,9 @@ function poll(res, connection) {
 const webSockets = new WebSocketServer({ noServer: true, maxPayload: LONGEST_BODY });
 server.on('upgrade', (req, socket, head) => {
   const { pathname, searchParams } = new URL(req.url, 'http://localhost');
-  const connection = pathname === '/hub' ? connections.get(searchParams.get('id')) : undefined;
+  const id = searchParams.get('id');
+  // Who skips the negotiation has one WebSocket and nothing else: no session that others could need.
+  const connection = pathname !== '/hub' ? undefined : id === null ? new Connection(hub(null), () => {}) : connections.get(id);
   if (!connection) return socket.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
   webSockets.handleUpgrade(req, socket, head, (webSocket) => {
     webSocket.on('message', (data) => connection.receive(String(data)));

@@ -42,6 +42,16 @@ for (const transport of ['LongPolling', 'ServerSentEvents', 'WebSockets']) {
   });
 }
 
+served('a client that skips the negotiation needs no session', SIGNALR, async ({ url }) => {
+  const options = { skipNegotiation: true, transport: HttpTransportType.WebSockets };
+  const connection = new HubConnectionBuilder().withUrl(`${url}/hub`, options).configureLogging(LogLevel.None).build();
+  await connection.start();
+  const { pid } = await connection.invoke('WhoAmI');
+  assert.deepStrictEqual(await connection.invoke('WhoAmI'), { connectionId: null, pid, calls: 2 });
+  await connection.stop();
+  return (figures) => assert.strictEqual(figures.sessions_opened, 0);
+});
+
 served('the clients of a killed worker reconnect to another; the others notice nothing', SIGNALR, async (sidetrack) => {
   const connections = await all(12, async (i) => {
     const transport = ['LongPolling', 'ServerSentEvents', 'WebSockets'][i % 3];
