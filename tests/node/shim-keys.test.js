@@ -32,7 +32,7 @@ for (const keepAlive of ['hand-back', 'close', 'worker']) {
   test(`an id in the path is the worker's that serves it first (${keepAlive})`, async (t) => {
     const file = program(`
       require('http').createServer((req, res) => {
-        if (req.url.endsWith('/gone')) res.statusCode = 404;
+        if (req.url.endsWith('/nothing')) res.statusCode = 404;
         res.end(process.env.SIDETRACK_SLOT);
       }).listen(process.env.PORT);`);
     const { primary, workers, urls } = await pair(t, file, { key: 'path:3', keepAlive });
@@ -49,8 +49,11 @@ for (const keepAlive of ['hand-back', 'close', 'worker']) {
       assert.strictEqual(primary.handBacks.length, 3);
       connection.close();
     }
-    assert.strictEqual((await exchange(urls[1], { path: '/echo/000/s1/gone' })).status, 404);
-    await eventually('closed', () => workers[1].sids('closed').includes('s1'));
+    // What begins with 404 is no session; one that lives may ask for what does not exist.
+    assert.strictEqual((await exchange(urls[1], { path: '/echo/000/s1/nothing' })).status, 404);
+    assert.strictEqual((await exchange(urls[1], { path: '/echo/000/s2/nothing' })).status, 404);
+    await eventually('closed', () => workers[1].sids('closed').includes('s2'));
+    assert.deepStrictEqual(workers[1].sids('closed'), ['s2']);
   });
 }
 
@@ -64,6 +67,7 @@ test('ids of headers and cookies are found however a program writes its head', a
       else if (req.url === '/set') { res.setHeader('X-Session', id); res.write('a'); res.end(); }
       else if (req.url === '/flush') { res.setHeader('X-Session', id); res.flushHeaders(); res.end(); }
       else if (req.url === '/cookies') { res.setHeader('Set-Cookie', ['a=1; Path=/', 'x=' + encodeURIComponent('a b/' + id) + '; Expires=' + new Date(Date.now() + 1e6).toUTCString()]); res.end(); }
+      else if (req.url === '/nothing') res.writeHead(404).end();
       else if (req.url === '/gone') { res.setHeader('Set-Cookie', 'x=; Expires=Thu, 01 Jan 1970 00:00:00 GMT'); res.end(); }
       else res.end();
     }).listen(process.env.PORT);`);
@@ -73,6 +77,14 @@ test('ids of headers and cookies are found however a program writes its head', a
   }
   await eventually('announced', () => headers.workers[0].of('sockets-closed').length);
   assert.deepStrictEqual(headers.workers[0].sids('opened'), ['id-0', 'id-1', 'id-2', 'id-3']);
+
+  // A 404 ends nothing, a DELETE that succeeds does.
+  const asking = { 'X-Session': 'id-1' };
+  assert.strictEqual((await exchange(headers.urls[0], { path: '/nothing', headers: asking })).status, 404);
+  assert.strictEqual((await exchange(headers.urls[0], { method: 'DELETE', path: '/nothing', headers: asking })).status, 404);
+  assert.strictEqual((await exchange(headers.urls[0], { method: 'DELETE', path: '/', headers: { 'X-Session': 'id-2' } })).status, 200);
+  await eventually('closed', () => headers.workers[0].sids('closed').length);
+  assert.deepStrictEqual(headers.workers[0].sids('closed'), ['id-2']);
 
   const cookies = await pair(t, file, { key: 'cookie:x' });
   assert.strictEqual((await exchange(cookies.urls[0], { path: '/cookies' })).status, 200);

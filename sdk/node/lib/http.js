@@ -7,12 +7,13 @@
 const http = require('http');
 const net = require('net');
 
-exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
+exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive }) {
   const known = new WeakSet();
 
   http.Server.prototype.emit = function emit(event, socket, second) {
     // Spelled out for 'request', which is emitted most.
     if (event === 'request' && arguments.length === 3) return net.Server.prototype.emit.call(this, event, socket, second);
+    if (event === 'upgrade') keepInUse(socket, second);
     if (event !== 'connection') return net.Server.prototype.emit.apply(this, arguments);
     const arrival = sockets.arrivalOf(socket);
     if (!arrival) return net.Server.prototype.emit.apply(this, arguments);
@@ -24,6 +25,12 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
     if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[keepAlive]?.(this, socket, arrival);
     return heard;
   };
+
+  // A WebSocket is one long request.
+  function keepInUse(request, socket) {
+    const sid = find(request);
+    if (sid !== undefined) socket.once('close', sessions.use(sid));
+  }
 
   function prepare(server) {
     enforceTimeouts(server);
@@ -65,13 +72,12 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
     return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
   }
 
-  // The first request of a connection for which sidetrack knows no better worker: it stays. Where
-  // clients make the ids, its session begins here.
+  // The first request of a connection for which sidetrack knows no better worker: it stays. Its
+  // session may begin here.
   function claim(request, arrival) {
     if (!arrival.final) return false;
     arrival.final = false;
-    const sid = find.kind === 'path' ? find(request) : undefined;
-    if (sid !== undefined) sessions.open(sid, { ends: false });
+    begin(request);
     return false;
   }
 };

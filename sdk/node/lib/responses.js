@@ -8,52 +8,74 @@ const { decoded } = require('./key');
 // Held because a diagnostics channel that nobody holds is collected, with its subscribers.
 const requests = diagnostics.channel('http.server.request.start');
 
+/**
+ * Learns from responses. The function returned is told of requests that sidetrack knows no better
+ * worker for, before they are answered.
+ */
 exports.watch = function ({ find, sessions }) {
-  const learn = LEARN[find.kind]?.(find, sessions);
-  if (!learn) return;
-  requests.subscribe(({ request, response }) => {
-    // Node calls it for every response, asked or not. Then the head is made, and has not left.
-    const { writeHead } = response;
-    response.writeHead = function () {
-      const result = writeHead.apply(this, arguments);
-      learn(request, this);
-      return result;
-    };
-  });
+  const { learn, begin = () => {} } = LEARN[find.kind]?.(find, sessions) ?? {};
+  if (learn) {
+    requests.subscribe(({ request, response }) => {
+      const asked = find(request);
+      if (asked !== undefined) response.once('close', sessions.use(asked));
+      // Node calls it for every response, asked or not. Then the head is made, and has not left.
+      const { writeHead } = response;
+      response.writeHead = function () {
+        const result = writeHead.apply(this, arguments);
+        learn(request, this);
+        return result;
+      };
+    });
+  }
+  return begin;
 };
 
 const LEARN = {
   header(find, sessions) {
     const line = new RegExp(`\\r\\n${escaped(find.key)}: *([^\\r\\n]*)`, 'i');
-    return (request, response) => {
-      const asked = find(request);
-      const { statusCode } = response;
-      const ended = statusCode === 404 || (request.method === 'DELETE' && statusCode >= 200 && statusCode < 300);
-      if (asked !== undefined && ended) return sessions.close(asked);
-      const [, sid] = line.exec(response._header) ?? [];
-      if (sid) sessions.open(sid.trim(), { ends: false });
+    return {
+      // A 404 says nothing: a session may well ask for what does not exist. One that is no more
+      // goes on getting its 404 here.
+      learn(request, { statusCode, _header: head }) {
+        const asked = find(request);
+        const ended = request.method === 'DELETE' && statusCode >= 200 && statusCode < 300;
+        if (asked !== undefined && ended) return sessions.close(asked);
+        const [, sid] = line.exec(head) ?? [];
+        if (sid) sessions.open(sid.trim(), { ends: false });
+      },
     };
   },
 
   cookie(find, sessions) {
     const lines = new RegExp(`\\r\\nSet-Cookie: *${escaped(find.key)}=([^;\\r\\n]*)([^\\r\\n]*)`, 'gi');
-    return (request, response) => {
-      for (const [, value, attributes] of response._header.matchAll(lines)) {
-        const sid = decoded(value.trim());
-        if (sid && !expired(attributes)) sessions.open(sid, { ends: false });
-        else close(find(request));
-      }
+    return {
+      learn(request, { _header: head }) {
+        for (const [, value, attributes] of head.matchAll(lines)) {
+          const sid = decoded(value.trim());
+          if (sid && !expired(attributes)) sessions.open(sid, { ends: false });
+          else close(find(request));
+        }
+      },
     };
     function close(sid) {
       if (sid !== undefined) sessions.close(sid);
     }
   },
 
-  // The client makes the id, and the worker that serves it first has the session (see http.js).
+  // The client makes the id, and the worker that serves it first has the session, unless all it has
+  // to say is that there is nothing.
   path(find, sessions) {
-    return (request, { statusCode }) => {
-      const asked = statusCode === 404 ? find(request) : undefined;
-      if (asked !== undefined) sessions.close(asked);
+    const begun = new WeakMap(); // request → id
+    return {
+      begin(request) {
+        const sid = find(request);
+        if (sid === undefined || sessions.own(sid)) return;
+        begun.set(request, sid);
+        sessions.open(sid, { ends: false });
+      },
+      learn(request, { statusCode }) {
+        if (statusCode === 404 && begun.has(request)) sessions.close(begun.get(request));
+      },
     };
   },
 };

@@ -4,10 +4,12 @@
 const FORGET_AFTER = 30 * 60_000;
 const REPEAT_AFTER = 60_000;
 
+exports.REPEAT_AFTER = REPEAT_AFTER;
+
 /** `tell(message, written)` announces; `now()` is in milliseconds. */
 exports.create = function ({ tell, now = Date.now }) {
   const open = new Set(); // sessions whose end we shall see
-  const used = new Map(); // the others: id → { seen, told }
+  const used = new Map(); // the others: id → { seen, told, busy }
   let swept = now();
 
   /**
@@ -23,7 +25,7 @@ exports.create = function ({ tell, now = Date.now }) {
       return announce({ type: 'sidetrack:opened', sid });
     }
     sweep();
-    used.set(sid, { seen: now(), told: now() });
+    used.set(sid, { seen: now(), told: now(), busy: 0 });
     return announce({ type: 'sidetrack:opened', sid, ends: false });
   }
 
@@ -39,17 +41,40 @@ exports.create = function ({ tell, now = Date.now }) {
     if (open.has(sid)) return true;
     const session = used.get(sid);
     if (session === undefined) return false;
-    const at = now();
-    if (at - session.seen > FORGET_AFTER) {
+    if (idle(session, now())) {
       used.delete(sid);
       return false;
     }
-    session.seen = at;
-    if (at - session.told >= REPEAT_AFTER) {
-      session.told = at;
-      tell({ type: 'sidetrack:opened', sid, ends: false });
-    }
+    touch(sid, session, now());
     return true;
+  }
+
+  /**
+   * A request of the session is being answered, which may take hours: an event stream. Until the
+   * function returned is called the session is in use, if nobody asks for it otherwise.
+   */
+  function use(sid) {
+    const session = used.get(sid);
+    if (session === undefined) return () => {};
+    session.busy++;
+    return () => {
+      session.busy--;
+      session.seen = now();
+    };
+  }
+
+  /** To be called every minute or so: what is in use is announced again. */
+  function repeat() {
+    for (const [sid, session] of used) if (session.busy > 0) touch(sid, session, now());
+  }
+
+  const idle = ({ busy, seen }, at) => busy === 0 && at - seen > FORGET_AFTER;
+
+  function touch(sid, session, at) {
+    session.seen = at;
+    if (at - session.told < REPEAT_AFTER) return;
+    session.told = at;
+    tell({ type: 'sidetrack:opened', sid, ends: false });
   }
 
   // Those that nobody asks for any more would stay forever.
@@ -57,8 +82,8 @@ exports.create = function ({ tell, now = Date.now }) {
     const at = now();
     if (at - swept < REPEAT_AFTER) return;
     swept = at;
-    for (const [sid, { seen }] of used) if (at - seen > FORGET_AFTER) used.delete(sid);
+    for (const [sid, session] of used) if (idle(session, at)) used.delete(sid);
   }
 
-  return { open: begin, close, own: mine };
+  return { open: begin, close, own: mine, use, repeat };
 };

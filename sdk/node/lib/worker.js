@@ -6,6 +6,8 @@
 // Two copies may meet in a process: the preloaded one and a program's dependency. The first wins.
 'use strict';
 
+const { REPEAT_AFTER, create } = require('./sessions');
+
 const STARTED = Symbol.for('sidetrack.worker');
 
 module.exports = process[STARTED] ?? start();
@@ -16,7 +18,7 @@ function start() {
     require('worker_threads').isMainThread && require('cluster').isWorker;
   // Elsewhere all sessions are this process's own, and nobody wants to hear of them.
   const channel = active ? require('./channel').open() : { tell: (message, written = () => {}) => written() };
-  const sessions = require('./sessions').create({ tell: channel.tell });
+  const sessions = create({ tell: channel.tell });
   const api = {
     active,
     slot: active ? slot : undefined,
@@ -29,13 +31,14 @@ function start() {
   Object.defineProperty(process, STARTED, { value: api });
   if (!active) return api;
 
+  setInterval(sessions.repeat, REPEAT_AFTER).unref();
   const find = require('./key').finder(key || 'query:sid');
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
-  require('./http').watch({ find, sessions, sockets, handBack, keepAlive: keepAlive || 'hand-back' });
+  const begin = require('./responses').watch({ find, sessions });
+  require('./http').watch({ find, sessions, sockets, begin, handBack, keepAlive: keepAlive || 'hand-back' });
   require('./engine-io').watch(sessions);
-  require('./responses').watch({ find, sessions });
   channel.reportListening(); // the program's: ours are in place
   return api;
 }

@@ -55,6 +55,29 @@ test('… and is forgotten half an hour after it was last used', async () => {
   assert.deepStrictEqual(made.told, Array(3).fill('opened a false'));
 });
 
+test('… but not while one of its requests is being answered', async () => {
+  const made = make();
+  await made.sessions.open('a', { ends: false });
+  await made.sessions.open('b', { ends: false });
+  const [first, second] = [made.sessions.use('a'), made.sessions.use('a')];
+  made.sessions.use('nobody')();
+  for (let i = 0; i < 90; i++) {
+    made.at += MINUTE;
+    made.sessions.repeat();
+    if (i === 10) first();
+  }
+  assert.deepStrictEqual(made.told.splice(0), ['opened a false', 'opened b false', ...Array(90).fill('opened a false')]);
+  await made.sessions.open('c', { ends: false }); // sweeps
+  assert.ok(made.sessions.own('a') && !made.sessions.own('b'));
+  second();
+  made.at += 29 * MINUTE;
+  made.sessions.repeat();
+  assert.ok(made.sessions.own('a'));
+  made.at += 31 * MINUTE;
+  assert.ok(!made.sessions.own('a'));
+  assert.deepStrictEqual(made.told, ['opened c false', 'opened a false']);
+});
+
 test('an end that becomes known counts', async () => {
   const made = make();
   await made.sessions.open('a', { ends: false });
