@@ -70,7 +70,7 @@ impl SessionTable {
     /// The owner of a session.
     #[must_use]
     pub fn owner(&self, sid: &str) -> Option<WorkerId> {
-        self.lock().owner(sid)
+        self.lock().owner(sid, self.idle)
     }
 
     /// A worker announces a session. Whoever waits for it is told.
@@ -96,7 +96,7 @@ impl SessionTable {
 
     fn enter(&self, sid: &str, worker: WorkerId, insert: impl FnOnce(&mut Inner)) -> Opened {
         let mut inner = self.lock();
-        match inner.owner(sid) {
+        match inner.owner(sid, self.idle) {
             Some(owner) if owner == worker => return Opened::Known,
             Some(_) => return Opened::Taken,
             None if inner.len() >= self.limit && !inner.make_room(self.idle) => return Opened::Full,
@@ -148,7 +148,7 @@ impl SessionTable {
     pub async fn announced(&self, sid: &str, grace: Duration) -> Option<WorkerId> {
         let answer = {
             let mut inner = self.lock();
-            if let Some(owner) = inner.owner(sid) {
+            if let Some(owner) = inner.owner(sid, self.idle) {
                 return Some(owner);
             }
             let (sender, receiver) = oneshot::channel();
@@ -180,7 +180,7 @@ impl SessionTable {
 }
 
 impl Inner {
-    fn owner(&mut self, sid: &str) -> Option<WorkerId> {
+    fn owner(&mut self, sid: &str, idle: Duration) -> Option<WorkerId> {
         if let Some(owner) = self.owners.get(sid) {
             return Some(*owner);
         }
@@ -188,8 +188,13 @@ impl Inner {
             return None;
         }
         let (owner, seen) = self.fleeting.get_mut(sid)?;
-        *seen = Instant::now();
-        Some(*owner)
+        let (owner, now) = (*owner, Instant::now());
+        if now.saturating_duration_since(*seen) >= idle {
+            self.fleeting.remove(sid);
+            return None;
+        }
+        *seen = now;
+        Some(owner)
     }
 
     fn len(&self) -> usize {
@@ -267,6 +272,8 @@ mod tests {
             table.open_fleeting(&number.to_string(), B);
         }
         assert_eq!((table.owner("kept"), table.owner("left")), (Some(A), None));
+        tokio::time::advance(IDLE).await;
+        assert_eq!(table.owner("kept"), None, "looked through or not");
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,6 +42,12 @@ fn the_node_package() {
     npm_test("sdk/node");
 }
 
+/// The examples of `docs/session-keys.md`, with the real clients of their protocols.
+#[test]
+fn sessions_of_other_protocols() {
+    npm_test("tests/sessions");
+}
+
 #[test]
 fn the_python_package() {
     let python = python().join("bin/python");
