@@ -7,7 +7,8 @@
 const http = require('http');
 const net = require('net');
 
-exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
+/** `terms` may change at any time: another sidetrack may have others. */
+exports.watch = function ({ terms, channel, sessions, sockets, handBack }) {
   const known = new WeakSet();
 
   http.Server.prototype.emit = function emit(event, socket, second) {
@@ -21,13 +22,13 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
       prepare(this);
     }
     const heard = net.Server.prototype.emit.apply(this, arguments);
-    if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[keepAlive]?.(this, socket, arrival);
+    if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[terms.keepAlive]?.(this, socket, arrival);
     return heard;
   };
 
   function prepare(server) {
     enforceTimeouts(server);
-    if (keepAlive === 'hand-back') keepConnectionsOfSticky(server);
+    if (terms.keepAlive === 'hand-back') keepConnectionsOfSticky(server);
   }
 
   const GUARDS = {
@@ -48,7 +49,7 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
       };
     },
     worker(server, { parser }, arrival) {
-      if (!arrival.final || find.kind !== 'path') return;
+      if (!arrival.final || terms.find.kind !== 'path') return;
       const { onIncoming } = parser;
       parser.onIncoming = function (request, keepAlive) {
         claim(request, arrival);
@@ -59,8 +60,8 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
 
   function isMisplaced(request, arrival, { maxHeaderPairs }) {
     if (arrival.final) return claim(request, arrival);
-    const sid = find(request);
-    if (sid === undefined || sessions.own(sid) || !process.connected) return false;
+    const sid = terms.find(request);
+    if (sid === undefined || sessions.own(sid) || !channel.usable()) return false;
     // A head with more lines than the server takes has been cut, and cannot be handed on whole.
     return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
   }
@@ -70,6 +71,7 @@ exports.watch = function ({ find, sessions, sockets, handBack, keepAlive }) {
   function claim(request, arrival) {
     if (!arrival.final) return false;
     arrival.final = false;
+    const { find } = terms;
     const sid = find.kind === 'path' ? find(request) : undefined;
     if (sid !== undefined) sessions.open(sid, { ends: false });
     return false;

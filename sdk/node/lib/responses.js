@@ -8,10 +8,16 @@ const { decoded } = require('./key');
 // Held because a diagnostics channel that nobody holds is collected, with its subscribers.
 const requests = diagnostics.channel('http.server.request.start');
 
-exports.watch = function ({ find, sessions }) {
-  const learn = LEARN[find.kind]?.(find, sessions);
-  if (!learn) return;
+/** `terms` may change at any time: another sidetrack may have others. */
+exports.watch = function ({ terms, sessions }) {
+  let find;
+  let learn;
   requests.subscribe(({ request, response }) => {
+    if (find !== terms.find) {
+      find = terms.find;
+      learn = LEARN[find.kind]?.(find, sessions);
+    }
+    if (!learn) return;
     // Node calls it for every response, asked or not. Then the head is made, and has not left.
     const { writeHead } = response;
     response.writeHead = function () {

@@ -60,5 +60,16 @@ exports.create = function ({ tell, now = Date.now }) {
     for (const [sid, { seen }] of used) if (at - seen > FORGET_AFTER) used.delete(sid);
   }
 
-  return { open: begin, close, own: mine };
+  /** Announces all of them again, to a sidetrack that knows none. */
+  function repeat() {
+    for (const sid of open) tell({ type: 'sidetrack:opened', sid });
+    const at = now();
+    for (const [sid, session] of used) {
+      if (at - session.seen > FORGET_AFTER) continue;
+      session.told = at;
+      tell({ type: 'sidetrack:opened', sid, ends: false });
+    }
+  }
+
+  return { open: begin, close, own: mine, repeat };
 };

@@ -11,15 +11,19 @@ const STARTED = Symbol.for('sidetrack.worker');
 module.exports = process[STARTED] ?? start();
 
 function start() {
-  const { SIDETRACK_SLOT: slot, SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive } = process.env;
-  const active = slot !== undefined && Boolean(process.connected) &&
+  const { SIDETRACK_SLOT, SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive, SIDETRACK_JOIN: socket } = process.env;
+  const active = SIDETRACK_SLOT !== undefined && Boolean(process.connected) &&
     require('worker_threads').isMainThread && require('cluster').isWorker;
+  let slot = active ? SIDETRACK_SLOT : undefined;
+  if (active && socket) require('./adopt'); // it looks at the channel before anybody else
   // Elsewhere all sessions are this process's own, and nobody wants to hear of them.
   const channel = active ? require('./channel').open() : { tell: (message, written = () => {}) => written() };
   const sessions = require('./sessions').create({ tell: channel.tell });
   const api = {
     active,
-    slot: active ? slot : undefined,
+    get slot() {
+      return slot;
+    },
     sessions: {
       open: (sid, options) => sessions.open(String(sid), options),
       close: (sid) => sessions.close(String(sid)),
@@ -29,13 +33,35 @@ function start() {
   Object.defineProperty(process, STARTED, { value: api });
   if (!active) return api;
 
-  const find = require('./key').finder(key || 'query:sid');
+  const terms = {};
+  follow({ session_key: key, keepalive: keepAlive });
+  function follow({ session_key: key, keepalive: keepAlive }) {
+    terms.find = require('./key').finder(key || 'query:sid');
+    terms.keepAlive = keepAlive || 'hand-back';
+  }
+
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
-  require('./http').watch({ find, sessions, sockets, handBack, keepAlive: keepAlive || 'hand-back' });
+  require('./http').watch({ terms, channel, sessions, sockets, handBack });
   require('./engine-io').watch(sessions);
-  require('./responses').watch({ find, sessions });
+  require('./responses').watch({ terms, sessions });
+  if (socket && !channel.wrapper) joinAgain();
   channel.reportListening(); // the program's: ours are in place
   return api;
+
+  function joinAgain() {
+    const servers = require('./servers').follow(channel);
+    // Its sessions are known before any request can come for them.
+    channel.events.on('back', () => {
+      sessions.repeat();
+      channel.tellListening();
+      servers.repeat();
+    });
+    const accept = (answer) => {
+      follow(answer);
+      process.env.SIDETRACK_SLOT = slot = answer.slot;
+    };
+    require('./rejoin').prepare({ socket, slot, channel, accept });
+  }
 }
