@@ -11,8 +11,8 @@ const WRAPPER = /^(npm|npx|pnpm|pnpx|yarn|corepack|nodemon|pm2|tsx|ts-node-dev|n
 const PATIENCE = 5000;
 
 /**
- * Its `events`: 'lost' and 'back' when the channel is interrupted, each 'end' when nothing will leave
- * any more, or not soon enough. Only a worker that joins again hears of the first two.
+ * Its `events`: 'end' when nothing will leave any more, or not soon enough; in a worker that joins
+ * again, 'lost' and 'back' around an interruption.
  */
 exports.open = function () {
   const { worker } = require('cluster');
@@ -35,7 +35,8 @@ exports.open = function () {
   // Sockets to send. Node holds everything else back until one is acknowledged, and would send the
   // bare message for a socket that has ended meanwhile: so one is given to it at a time.
   const line = [];
-  let away = null; // while the channel is expected back: the timer that ends that
+  let announced = true; // whether this sidetrack knows what is served here
+  let waiting = null; // while it soon may, again: the timer that ends that
 
   /** Sends a message with a socket, unless that ends first. `sent(error)` tells that it has been. */
   function give(message, socket, sent) {
@@ -44,9 +45,10 @@ exports.open = function () {
   }
 
   function next() {
-    while (line.length > 0 && !process._handleQueue && !away) {
+    while (line.length > 0 && !process._handleQueue && !waiting) {
       const { message, socket, sent } = line.shift();
       if (!socket._handle) sent();
+      else if (!announced) sent(new Error('there is no sidetrack'));
       else send.call(process, message, socket, undefined, sent);
     }
     if (process._handleQueue) watchForTheEnd();
@@ -59,8 +61,8 @@ exports.open = function () {
 
   process.on('disconnect', ended);
   function ended() {
-    clearTimeout(away);
-    away = null;
+    clearTimeout(waiting);
+    waiting = null;
     line.length = 0;
     settle();
     events.emit('end');
@@ -73,17 +75,29 @@ exports.open = function () {
 
   /** The channel has ended and another will come. */
   function lost() {
+    announced = false;
     settle();
-    away = setTimeout(ended, PATIENCE).unref();
+    clearTimeout(waiting);
+    waiting = setTimeout(ended, PATIENCE).unref();
     events.emit('lost');
   }
 
   /** It has come. */
   function back() {
-    clearTimeout(away);
-    away = null;
     greet();
     events.emit('back');
+  }
+
+  /** Tells a sidetrack of what is served here, and, once, of the sessions. */
+  function announce(tellServers, tellSessions, sessionsFirst) {
+    if (announced) return tellServers();
+    if (!process.connected) return;
+    if (sessionsFirst) tellSessions();
+    tellServers();
+    if (!sessionsFirst) tellSessions();
+    announced = true;
+    clearTimeout(waiting);
+    waiting = null;
     next();
   }
 
@@ -131,7 +145,7 @@ exports.open = function () {
   }
 
   /** Whether a connection can be handed back, now or soon. */
-  const usable = () => process.connected || away !== null;
+  const usable = () => (process.connected && announced) || waiting !== null;
 
-  return { events, wrapper, tell, give, usable, reportListening, tellListening, lost, back };
+  return { events, wrapper, tell, give, usable, reportListening, tellListening, lost, back, announce };
 };

@@ -46,8 +46,10 @@ exports.follow = function ({ tell, events }) {
   // that closes the socket or throws does not keep it from being counted.
   process.prependListener('message', (message, socket) => {
     if (!(socket instanceof net.Socket)) return;
-    if (message?.sidetrack === 'probe') setTimeout(dropUntaken, 2000, socket).unref();
-    else arrive(socket, { sidetrack: message?.sidetrack });
+    if (message?.sidetrack === 'probe') {
+      setTimeout(dropUntaken, 2000, socket).unref();
+      socket.on('close', () => socket.bytesWritten > 0 && events.emit('probed'));
+    } else arrive(socket, { sidetrack: message?.sidetrack });
   });
 
   // sidetrack asks with a socket of its own whether anyone takes sockets from messages. Where only,

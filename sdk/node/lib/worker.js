@@ -51,11 +51,33 @@ function start() {
   return api;
 
   function joinAgain() {
-    const servers = require('./servers').follow(channel);
-    // Its sessions are known before any request can come for them.
+    // A request for a session that sidetrack does not know waits for a moment; one for a worker that
+    // is not ready is refused. So sessions follow readiness at once. Where clients make the ids none
+    // waits, and better refused than begun anew elsewhere.
+    const sessionsFirst = () => terms.find.kind === 'path';
+    const announce = (tellServers) => channel.announce(tellServers, sessions.repeat, sessionsFirst());
+    const servers = require('./servers').follow({ tell: channel.tell, announce });
+
+    // Readiness for messages is believed a moment after it was said, or a probe answered.
+    let probed = false;
+    let soon;
+    const announceSoon = () => {
+      soon = setTimeout(announce, 20, () => {}).unref();
+    };
+    channel.events.on('probed', () => {
+      probed = true;
+      announceSoon();
+    });
+    const tellReady = () => channel.tell({ type: 'sidetrack:ready', replays: true });
+
+    channel.events.on('lost', () => clearTimeout(soon));
     channel.events.on('back', () => {
-      sessions.repeat();
-      channel.tellListening();
+      if (!probed) channel.tellListening();
+      else if (sessionsFirst()) announce(tellReady);
+      else {
+        tellReady();
+        announceSoon();
+      }
       servers.repeat();
     });
     const accept = (answer) => {
