@@ -220,7 +220,7 @@ test('the program\'s own use of the channel goes on', async (t) => {
     const routes = {
       '/state': (res) => res.end(JSON.stringify(state())),
       '/send': (res) => { const kept = process.send({ type: 'mine' }, (error) => res.end(JSON.stringify({ kept, code: error && error.code }))); },
-      '/send-blindly': (res) => { process.send({ type: 'mine' }); cluster.worker.send({ type: 'mine' }); early({ type: 'mine' }); setTimeout(() => res.end('{}'), 50); },
+      '/send-blindly': (res) => { process.send({ type: 'mine' }); cluster.worker.send({ type: 'mine' }); early.call(process, { type: 'mine' }); setTimeout(() => res.end('{}'), 50); },
       '/listen': (res) => { late = http.createServer((req, res) => res.end('late')).listen(3456, () => console.log('late listens')); res.end('{}'); },
       '/close': (res) => { closing.close(); res.end('{}'); },
     };
@@ -232,7 +232,7 @@ test('the program\'s own use of the channel goes on', async (t) => {
   const worker = sidetrack.join(file);
   const url = await sidetrack.start(1);
   const connection = await connect(url);
-  const ask = async (path) => JSON.parse((await connection.exchange('GET', path)).body);
+  const ask = async (path) => JSON.parse((await connection.exchange('GET', path)).body ?? assert.fail(`no answer: ${worker.output}`));
   const calls = 5; // two servers ask and listen, and one has this connection
   const first = await ask('/state');
   assert.deepStrictEqual({ ...first, id: 0 }, { connected: true, channel: true, isConnected: true, id: 0, calls });
