@@ -16,8 +16,9 @@ if (!fs.existsSync(PROGRAM)) throw new Error(`${PROGRAM} is not there: build it 
 /** A place to join at; its sidetrack is started and ended as often as the test likes. */
 exports.host = function (t, { words = [] } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'sidetrack-test-'));
-  const socket = path.join(folder, 'join.sock');
+  const socket = path.join(folder, 'run', 'join.sock');
   const readyFile = path.join(folder, 'ready.json');
+  fs.mkdirSync(path.dirname(socket));
   const processes = new Set();
   let address = '127.0.0.1:0'; // the same one at each start
   let running;
@@ -54,6 +55,7 @@ exports.host = function (t, { words = [] } = {}) {
     /** Starts sidetrack, and waits until so many workers are there. */
     async start(workers, more = []) {
       fs.rmSync(readyFile, { force: true });
+      fs.mkdirSync(path.dirname(socket), { recursive: true });
       running = run(['run', '--workers', '0', '--join-socket', socket, '--listen', address, '--ready-file', readyFile, ...words, ...more]);
       await eventually('the join socket', () => fs.existsSync(socket));
       if (workers) await self.has(workers);
@@ -74,6 +76,8 @@ exports.host = function (t, { words = [] } = {}) {
       [address] = found.addresses;
       return found.workers;
     },
+    /** Removes the join socket's folder, as a service manager does with one below /run. */
+    tidy: () => fs.rmSync(path.dirname(socket), { recursive: true }),
     async stop(signal) {
       running.kill(signal);
       const ended = await running.exited;

@@ -63,9 +63,10 @@ for (const file of ['listen.js', 'sticky2.js', 'message.js']) {
     const { sidetrack, workers, url, pids } = await pair(t, file);
     const sids = await sessionOfEach(url, pids);
     const live = await client(t, url);
-    for (const [signal, down] of [['SIGKILL', 0], ['SIGKILL', 700], ['SIGTERM', 200]]) {
+    for (const [signal, down] of [['SIGKILL', 0], ['SIGKILL', 700], ['SIGTERM', 1500]]) {
       assert.strictEqual(await sidetrack.stop(signal), signal === 'SIGTERM' ? 0 : signal);
       assert.strictEqual(await live.echo('while nobody is there'), 'while nobody is there');
+      if (signal === 'SIGTERM') sidetrack.tidy();
       await sleep(down);
       const start = Date.now();
       const up = sidetrack.start(2);
@@ -108,6 +109,59 @@ for (const file of ['listen.js', 'sticky2.js', 'message.js']) {
     assert.ok(handedBack.at(-1) >= 6, String(handedBack));
   });
 }
+
+const SDK = require.resolve('../../sdk/node');
+
+test('many sessions are known again in time', async (t) => {
+  const COUNT = 20000;
+  const file = program(`
+    const { sessions } = require(${JSON.stringify(SDK)});
+    require('http').createServer(async (req, res) => {
+      const { searchParams, pathname } = new URL(req.url, 'http://x');
+      if (pathname === '/begin') for (let i = 0; i < ${COUNT}; i++) await sessions.open(process.pid + '-' + i);
+      const sid = searchParams.get('sid');
+      res.statusCode = sid === null || sessions.own(sid) ? 200 : 400;
+      res.end(String(process.pid));
+    }).listen(0);`);
+  const { sidetrack, url, pids } = await pair(t, file);
+  const begun = new Set();
+  while (begun.size < 2) begun.add(Number((await exchange(url, { path: '/begin' })).body));
+  await sidetrack.stop('SIGKILL');
+  const up = sidetrack.start(2);
+  const asked = pids.flatMap((pid) => [0, 1, COUNT / 2, COUNT - 1].map((i) => [pid, `${pid}-${i}`]));
+  const answers = await Promise.all(asked.map(async ([, sid]) => {
+    for (const until = Date.now() + 2000; ;) {
+      const { status, error, body } = await exchange(url, { path: `/?sid=${sid}` });
+      if (error !== 'ECONNREFUSED' || Date.now() > until) return [status ?? error, Number(body)];
+      await sleep(5);
+    }
+  }));
+  assert.deepStrictEqual(answers, asked.map(([pid]) => [200, pid]));
+  await up;
+  await sidetrack.stop('SIGTERM');
+  assert.match(sidetrack.log(), new RegExp(`"sessions_opened":${2 * COUNT}`));
+});
+
+test('where clients make the ids, their sessions are with the same workers again', async (t) => {
+  const file = program(`require('http').createServer((req, res) => res.end(String(process.pid))).listen(0);`);
+  const { sidetrack, url } = await pair(t, file, { words: ['--session-key', 'path:1', '--policy', 'round-robin'] });
+  const ask = async (id) => {
+    const { status, body } = await exchange(url, { path: `/${id}` });
+    return status === 200 ? Number(body) : status;
+  };
+  const ids = Array.from({ length: 10 }, (_, i) => `room-${i}`);
+  const owners = [];
+  for (const id of ids) owners.push(await ask(id));
+  assert.strictEqual(new Set(owners).size, 2);
+  for (const signal of ['SIGKILL', 'SIGTERM']) {
+    await sidetrack.stop(signal);
+    // Both are ready, so that nothing is asked of a worker before it is there.
+    await sidetrack.start(2);
+    const again = [];
+    for (const id of ids) again.push(await ask(id));
+    assert.deepStrictEqual(again, owners);
+  }
+});
 
 test('a request for another worker is answered here when no sidetrack comes in time', async (t) => {
   const { sidetrack, url, pids } = await pair(t, 'listen.js');

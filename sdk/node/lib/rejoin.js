@@ -96,16 +96,20 @@ const pause = (ms, file) => new Promise((resolve) => {
     watcher?.close();
     resolve(news);
   }
+  // Where even its folder is gone, as one of /run is with its service, that is waited for first.
+  let awaited = file;
+  let folder = path.dirname(file);
+  while (!fs.existsSync(folder)) [awaited, folder] = [folder, path.dirname(folder)];
   function look(_, name) {
-    if (name !== path.basename(file)) return;
+    if (name !== path.basename(awaited)) return;
     watcher.close();
     clearTimeout(timer);
     timer = setTimeout(done, 5 + Math.random() * 20, true);
   }
   try {
-    watcher = fs.watch(path.dirname(file), { persistent: false }, look);
+    watcher = fs.watch(folder, { persistent: false }, look);
     watcher.on('error', () => {});
   } catch {
-    // No such folder yet, or no watches left: the timer will do.
+    // No watches left: the timer will do.
   }
 });

@@ -65,3 +65,24 @@ test('an end that becomes known counts', async () => {
   made.sessions.close('a');
   assert.deepStrictEqual(made.told, ['opened a false', 'opened a', 'closed a']);
 });
+
+test('all of them are announced again to a sidetrack that knows none', async () => {
+  const made = make();
+  await made.sessions.open('ends');
+  await made.sessions.open('used', { ends: false });
+  await made.sessions.open('forgotten', { ends: false });
+  await made.sessions.open('closed');
+  made.sessions.close('closed');
+  made.at += 20 * MINUTE;
+  assert.ok(made.sessions.own('used'));
+  made.at += 20 * MINUTE;
+  made.told.length = 0;
+  made.sessions.repeat();
+  assert.deepStrictEqual(made.told, ['opened ends', 'opened used false']);
+  // Which counts as an announcement, and not as a use.
+  made.told.length = 0;
+  assert.ok(made.sessions.own('used'));
+  assert.deepStrictEqual(made.told, []);
+  made.at += 31 * MINUTE;
+  assert.strictEqual(made.sessions.own('used'), false);
+});
