@@ -368,12 +368,12 @@ test('a socket that is no sidetrack, says no, or closes is asked again; what fol
   const sidetrack = host(t);
   const joined = (slot) => `${JSON.stringify({ type: 'sidetrack:joined', slot, id: 9, session_key: 'query:sid', keepalive: 'hand-back' })}\n`;
   const answers = [
-    (request) => joined(request.slot ?? 'w0'),
+    (request) => joined(request.slot),
     () => 'HTTP/1.1 400 Bad Request\r\n\r\n',
     () => `${JSON.stringify({ type: 'sidetrack:refused', reason: 'no' })}\n`,
     () => 'x'.repeat(5000),
     () => null,
-    () => joined('w0').replace('query:sid', 'else:sid'),
+    (request) => joined(request.slot).replace('query:sid', 'else:sid'),
     (request) => `${joined(request.slot)}{"greeting":1}\n{"greeting":2}\n`,
   ];
   const requests = [];
@@ -400,14 +400,14 @@ test('a socket that is no sidetrack, says no, or closes is asked again; what fol
   await once(fake.listen(sidetrack.socket), 'listening');
   const file = program(`
     process.on('message', (message) => process.send({ answered: message.greeting, id: require('cluster').worker.id }));`);
-  const worker = sidetrack.join(file);
+  const worker = sidetrack.join(file, { words: ['--slot', 'web-1'] });
   const of = (type) => heard.filter((message) => message.type === `sidetrack:${type}`);
   await eventually('it listens', () => of('listens').length === 1);
   current.destroy();
   await eventually('both messages', () => heard.filter(({ answered }) => answered).length === 2, 20000);
   assert.deepStrictEqual(heard.filter(({ answered }) => answered), [{ answered: 1, id: 9 }, { answered: 2, id: 9 }]);
   assert.deepStrictEqual([of('hello').length, of('listens').length], [2, 2]);
-  assert.deepStrictEqual(requests.slice(1), Array(6).fill({ type: 'sidetrack:join', slot: 'w0', pid: worker.pid }));
+  assert.deepStrictEqual(requests.slice(1), Array(6).fill({ type: 'sidetrack:join', slot: 'web-1', pid: worker.pid }));
   assert.strictEqual(worker.ended, false);
   current.destroy();
 });

@@ -24,7 +24,7 @@ function watch() {
   if (!handle) return;
   const { onread } = handle;
   handle.onread = function (data) {
-    if (!data) endedByPeer = true;
+    if (!data && process.connected) endedByPeer = true;
     return onread.apply(this, arguments);
   };
 }

@@ -9,7 +9,7 @@ const NEWLINE = '\n'.charCodeAt();
 
 /**
  * Resolves once sidetrack has said yes: to its `answer`, and to `take()`, which returns the socket's
- * descriptor, from which not a byte more was read, or `close()`. Rejects in all other cases.
+ * descriptor, from which not a byte more was read, or `close()`. Rejects in all other cases; `refused` tells that sidetrack itself has said no.
  */
 exports.join = (path, slot) => new Promise((resolve, reject) => {
   const line = [];
@@ -35,7 +35,8 @@ exports.join = (path, slot) => new Promise((resolve, reject) => {
       return false;
     }
     if (answer?.type !== 'sidetrack:joined') {
-      socket.destroy(new Error(answer?.reason ?? 'not a sidetrack'));
+      const refused = answer?.type === 'sidetrack:refused';
+      socket.destroy(Object.assign(new Error(refused ? answer.reason : 'not a sidetrack'), { refused }));
       return false;
     }
     resolve({ answer, take: () => release(socket), close: () => socket.destroy() });

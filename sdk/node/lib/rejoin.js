@@ -2,10 +2,9 @@
 // has, joins again, and tells of its sessions and servers anew. The program notices nothing.
 'use strict';
 
-const fs = require('fs');
-const path = require('path');
 const { adopt, endedByPeer } = require('./adopt');
 const { join } = require('./join');
+const { lookout } = require('./lookout');
 
 const SHORTEST = 100; // between two attempts, in milliseconds
 const LONGEST = 5000;
@@ -13,6 +12,7 @@ const LONGEST = 5000;
 const PROVEN_AFTER = 10_000;
 // How long a slot that was given, not chosen, is asked for while somebody else has it.
 const SLOT_PATIENCE = 5000;
+const GIVEN = /^w\d+$/;
 
 /** `accept(answer)` follows the new sidetrack's terms, or throws if it cannot. */
 exports.prepare = function ({ socket, slot, channel, accept }) {
@@ -53,29 +53,34 @@ exports.prepare = function ({ socket, slot, channel, accept }) {
       if (!left) process.nextTick(leave);
       left = true;
     };
-    const begun = Date.now();
+    const file = lookout(socket);
+    const place = await another(file, () => left);
+    file.close();
+    if (left) return place?.close();
+    if (!place) return process.disconnect();
+    adopt(place.take());
+    slot = place.answer.slot;
+    worker.id = place.answer.id;
+    since = Date.now();
+    channel.back();
+  }
+
+  /** A place at another sidetrack; none when the program wants none any more. */
+  async function another(file, left) {
+    let refused; // since when
     for (;;) {
-      const news = await pause(Math.min(LONGEST, SHORTEST * 2 ** attempts), socket);
+      const news = await file.wait(Math.min(LONGEST, SHORTEST * 2 ** attempts));
       attempts = news ? 0 : Math.min(attempts + 1, 16);
-      if (left) return;
-      if (worker.exitedAfterDisconnect) return process.disconnect();
-      const given = /^w\d+$/.test(slot) && Date.now() - begun > SLOT_PATIENCE;
+      if (left() || worker.exitedAfterDisconnect) return undefined;
+      const any = GIVEN.test(slot) && Date.now() - refused > SLOT_PATIENCE;
+      let place;
       try {
-        const { answer, take, close } = await join(socket, given ? undefined : slot);
-        try {
-          if (left) return close();
-          accept(answer);
-        } catch (error) {
-          close();
-          throw error;
-        }
-        adopt(take());
-        slot = answer.slot;
-        worker.id = answer.id;
-        since = Date.now();
-        return channel.back();
-      } catch {
-        // Later, then.
+        place = await join(socket, any ? undefined : slot);
+        accept(place.answer);
+        return place;
+      } catch (error) {
+        place?.close();
+        refused = error.refused ? refused ?? Date.now() : undefined;
       }
     }
   }
@@ -84,32 +89,3 @@ exports.prepare = function ({ socket, slot, channel, accept }) {
     emit.call(process, 'disconnect');
   }
 };
-
-/**
- * Waits about so long, or until something happens to the socket's file, which is true then. Not all
- * workers come at the very same moment.
- */
-const pause = (ms, file) => new Promise((resolve) => {
-  let timer = setTimeout(done, ms * (0.5 + Math.random() / 2), false);
-  let watcher;
-  function done(news) {
-    watcher?.close();
-    resolve(news);
-  }
-  // Where even its folder is gone, as one of /run is with its service, that is waited for first.
-  let awaited = file;
-  let folder = path.dirname(file);
-  while (!fs.existsSync(folder)) [awaited, folder] = [folder, path.dirname(folder)];
-  function look(_, name) {
-    if (name !== path.basename(awaited)) return;
-    watcher.close();
-    clearTimeout(timer);
-    timer = setTimeout(done, 5 + Math.random() * 20, true);
-  }
-  try {
-    watcher = fs.watch(folder, { persistent: false }, look);
-    watcher.on('error', () => {});
-  } catch {
-    // No watches left: the timer will do.
-  }
-});

@@ -29,6 +29,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "http.js",
     "join.js",
     "key.js",
+    "lookout.js",
     "preload.js",
     "rejoin.js",
     "responses.js",
