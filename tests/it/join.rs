@@ -10,7 +10,10 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Run, Sidetrack, alive, eventually, fake, get, pid, sidetrack, signal, worker};
+use crate::support::{
+    Client, Run, Sidetrack, alive, eventually, fake, get, pid, poll_session, session_at, sidetrack, signal,
+    worker,
+};
 
 /// A folder with a join socket to be.
 fn place() -> (TempDir, PathBuf) {
@@ -105,9 +108,16 @@ fn a_node_server_joins_unmodified() {
     let mut client = Client::websocket(sidetrack.address());
     client.echo("hello");
     drop(client);
+    let (sid, _) = poll_session(sidetrack.address());
     let stopped = sidetrack.terminate();
     assert_eq!(stopped.code, Some(0), "{}", stopped.log);
-    eventually("it leaves by itself", || (!alive(guest.pid())).then_some(()));
+    // It is another's to end; with the next sidetrack it serves again, and so do its sessions.
+    let sidetrack = host(&socket).spawn();
+    until_slots(&sidetrack, &["w0"]);
+    assert_eq!(pid(sidetrack.address()), guest.pid());
+    assert_eq!(session_at(sidetrack.address(), &format!("sid={sid}")), (200, Some(guest.pid())));
+    sidetrack.terminate();
+    assert!(alive(guest.pid()));
 }
 
 #[test]

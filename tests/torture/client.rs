@@ -47,8 +47,6 @@ struct Session {
     /// Packets that engine.io waits for: answers to its pings.
     owed: usize,
     heard: Instant,
-    /// engine.io takes one attempt to upgrade at a time, and an end of one is not seen from here.
-    probed: bool,
 }
 
 /// What a request must bring.
@@ -104,7 +102,7 @@ impl Client {
         let (Some(sid), Some(owner)) = (open["sid"].as_str(), pid(&response)) else {
             return self.ledger.failed(format!("{}: a handshake says {text:?}", self.name));
         };
-        let session = Session { sid: sid.to_owned(), owner, owed: 0, heard: Instant::now(), probed: false };
+        let session = Session { sid: sid.to_owned(), owner, owed: 0, heard: Instant::now() };
         // Enters the namespace; the answer is fetched like any other.
         if self.packet(&session, "40").is_some() && self.poll(&session, "40{").is_some() {
             if self.sessions.len() >= SESSIONS {
@@ -196,13 +194,10 @@ impl Client {
         self.exchange("pipelined", request, &wanted);
     }
 
-    /// A WebSocket for a session that polls, on a used connection. The session stays with polling.
+    /// A WebSocket for a session that polls, on a used connection. What becomes of a session whose
+    /// upgrade is broken off is the server's affair: it is not used any more.
     fn probe(&mut self) {
-        let Some(session) = self.sessions.iter_mut().find(|session| !session.probed) else {
-            return self.anybody();
-        };
-        session.probed = true;
-        let session = session.clone();
+        let session = self.sessions.swap_remove(self.random.usize(..self.sessions.len()));
         let place = self.random.usize(..CONNECTIONS);
         let start = Instant::now();
         let Some(mut held) = self.take(place, "probe", start) else { return };

@@ -5,7 +5,8 @@
 //!
 //! Every client has a few connections and a few Socket.IO sessions on different workers, and sends
 //! each request over any of its connections, so most are misplaced at first. What is sent follows
-//! from the seed; how the clients interleave does not. Without arguments it is one of the tests.
+//! from the seed, and so does what the workers are; how the clients interleave does not. Without
+//! arguments it is one of the tests.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
 #![allow(clippy::print_stdout, reason = "a program of its own, which reports what it has counted")]
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use ledger::Ledger;
-use support::{kill, sidetrack, worker};
+use support::{every_language, kill, sidetrack, worker};
 
 const CLIENTS: u64 = 12;
 const WORKERS: usize = 4;
@@ -44,10 +45,14 @@ fn main() -> ExitCode {
     }
     let (requests, seed) = (option("--requests", 3000), option("--seed", 1));
     let kills = option("--kills", (requests / 5000).max(2));
-    let file = if seed.is_multiple_of(2) { "sticky2.js" } else { "listen.js" };
+    let (kind, command) = match seed % 3 {
+        0 => ("Node, Python and Rust", every_language()),
+        1 => ("listen.js", worker("listen.js")),
+        _ => ("sticky2.js", worker("sticky2.js")),
+    };
 
-    println!("{requests} requests of {CLIENTS} clients to {WORKERS} × {file}, {kills} kills, seed {seed}");
-    let running = sidetrack(worker(file)).workers(WORKERS).with(&["--restarts", "100000"]).alone().start();
+    println!("{requests} requests of {CLIENTS} clients to {WORKERS} × {kind}, {kills} kills, seed {seed}");
+    let running = sidetrack(command).workers(WORKERS).with(&["--restarts", "100000"]).alone().start();
     let (address, start) = (running.address(), Instant::now());
     let ledger = Arc::new(Ledger::new(requests));
     let clients: Vec<_> = (0..CLIENTS)

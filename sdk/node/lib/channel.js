@@ -2,12 +2,21 @@
 'use strict';
 
 const path = require('path');
+const { EventEmitter } = require('events');
 
 // Programs that run the server as a child of theirs and keep the channel to themselves.
 const WRAPPER = /^(npm|npx|pnpm|pnpx|yarn|corepack|nodemon|pm2|tsx|ts-node-dev|node-dev|concurrently|cross-env|env-cmd|npm-run-all|run-[sp])(?:-cli|-runtime|-shell|-\d[\d.]*)?$/;
 
+// How long a connection that is to be handed back waits for a channel.
+const PATIENCE = 5000;
+
+/**
+ * Its `events`: 'end' when nothing will leave any more, or not soon enough; in a worker that joins
+ * again, 'lost' and 'back' around an interruption.
+ */
 exports.open = function () {
   const { worker } = require('cluster');
+  const events = new EventEmitter();
   // A program may wrap process.send; ours goes past its wrapper.
   const send = process.send;
   const unwritten = new Set();
@@ -26,6 +35,8 @@ exports.open = function () {
   // Sockets to send. Node holds everything else back until one is acknowledged, and would send the
   // bare message for a socket that has ended meanwhile: so one is given to it at a time.
   const line = [];
+  let announced = true; // whether this sidetrack knows what is served here
+  let waiting = null; // while it soon may, again: the timer that ends that
 
   /** Sends a message with a socket, unless that ends first. `sent(error)` tells that it has been. */
   function give(message, socket, sent) {
@@ -34,9 +45,10 @@ exports.open = function () {
   }
 
   function next() {
-    while (line.length > 0 && !process._handleQueue) {
+    while (line.length > 0 && !process._handleQueue && !waiting) {
       const { message, socket, sent } = line.shift();
       if (!socket._handle) sent();
+      else if (!announced) sent(new Error('there is no sidetrack'));
       else send.call(process, message, socket, undefined, sent);
     }
     if (process._handleQueue) watchForTheEnd();
@@ -47,11 +59,47 @@ exports.open = function () {
     if (cmd === 'NODE_HANDLE_ACK' || cmd === 'NODE_HANDLE_NACK') next();
   });
 
-  // Node forgets the callbacks of what it still holds back when the channel ends.
-  process.on('disconnect', () => {
+  process.on('disconnect', ended);
+  function ended() {
+    clearTimeout(waiting);
+    waiting = null;
     line.length = 0;
+    settle();
+    events.emit('end');
+  }
+
+  // Node forgets the callbacks of what it still holds back when the channel ends.
+  function settle() {
     for (const settled of unwritten) settled();
-  });
+  }
+
+  /** The channel has ended and another will come. */
+  function lost() {
+    announced = false;
+    settle();
+    clearTimeout(waiting);
+    waiting = setTimeout(ended, PATIENCE).unref();
+    events.emit('lost');
+  }
+
+  /** It has come. */
+  function back() {
+    greet();
+    events.emit('back');
+  }
+
+  /** Tells a sidetrack of what is served here, and, once, of the sessions. */
+  function announce(tellServers, tellSessions, sessionsFirst) {
+    if (announced) return tellServers();
+    if (!process.connected) return;
+    if (sessionsFirst) tellSessions();
+    tellServers();
+    if (!sessionsFirst) tellSessions();
+    announced = true;
+    clearTimeout(waiting);
+    waiting = null;
+    next();
+  }
 
   // Should the channel end while a socket is on its way, Node waits for an acknowledgement that
   // cannot come any more, and 'disconnect' is never emitted: the worker would outlive its primary.
@@ -72,26 +120,32 @@ exports.open = function () {
     }, 200).unref();
   }
 
-  tell({ type: 'sidetrack:hello', shim: 1, node: process.version, main: process.argv[1], replays: true });
-
   const program = path.basename(process.argv[1] ?? '').replace(/\.[cm]?js$/, '');
-  const wrapper = WRAPPER.exec(program);
-  if (wrapper) tell({ type: 'sidetrack:wrapper', name: wrapper[1] });
+  const wrapper = WRAPPER.exec(program)?.[1];
+  greet();
+  if (wrapper) tell({ type: 'sidetrack:wrapper', name: wrapper });
+  function greet() {
+    tell({ type: 'sidetrack:hello', shim: 1, node: process.version, main: process.argv[1], replays: true });
+  }
 
   // A message that comes before the program listens is lost: for cluster workers Node does not
   // queue. From the first listener on, probing makes sense. One listener is the cluster module's.
-  const listening = process.listenerCount('message') > 1 || worker.listenerCount('message') > 0;
+  let listening = process.listenerCount('message') > 1 || worker.listenerCount('message') > 0;
+  const tellListening = () => listening && tell({ type: 'sidetrack:listens' });
   function reportListening() {
     const emitters = [process, worker];
-    const report = () => tell({ type: 'sidetrack:listens' });
     const onNewListener = (event) => {
       if (event !== 'message') return;
       for (const emitter of emitters) emitter.removeListener('newListener', onNewListener);
-      report();
+      listening = true;
+      tellListening();
     };
-    if (listening) report();
+    if (listening) tellListening();
     else for (const emitter of emitters) emitter.on('newListener', onNewListener);
   }
 
-  return { tell, give, reportListening };
+  /** Whether a connection can be handed back, now or soon. */
+  const usable = () => (process.connected && announced) || waiting !== null;
+
+  return { events, wrapper, tell, give, usable, reportListening, tellListening, lost, back, announce };
 };

@@ -4,12 +4,16 @@
 
 const { Detaching } = require('./detach');
 
-exports.create = function ({ give }) {
+exports.create = function ({ give, events }) {
   const leaving = new Set(); // what is not sent yet: { server, socket, arrival, bytes }
 
   // What still waits when the channel ends is never sent.
-  process.on('disconnect', () => {
+  events.on('end', () => {
     for (const connection of leaving) answerHere(connection);
+  });
+  // What is on its way when it is interrupted has gone with it.
+  events.on('lost', () => {
+    for (const connection of leaving) if (!connection.socket._handle) answerHere(connection);
   });
 
   function send(connection) {

@@ -7,7 +7,8 @@
 const http = require('http');
 const net = require('net');
 
-exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive }) {
+/** `terms` may change at any time: another sidetrack may have others. */
+exports.watch = function ({ terms, channel, sessions, sockets, begin, handBack }) {
   const known = new WeakSet();
 
   http.Server.prototype.emit = function emit(event, socket, second) {
@@ -22,19 +23,19 @@ exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive 
       prepare(this);
     }
     const heard = net.Server.prototype.emit.apply(this, arguments);
-    if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[keepAlive]?.(this, socket, arrival);
+    if (socket.parser && typeof socket.parser.onIncoming === 'function') GUARDS[terms.keepAlive]?.(this, socket, arrival);
     return heard;
   };
 
   // A WebSocket is one long request.
   function keepInUse(request, socket) {
-    const sid = find(request);
+    const sid = terms.find(request);
     if (sid !== undefined) socket.once('close', sessions.use(sid));
   }
 
   function prepare(server) {
     enforceTimeouts(server);
-    if (keepAlive === 'hand-back') keepConnectionsOfSticky(server);
+    if (terms.keepAlive === 'hand-back') keepConnectionsOfSticky(server);
   }
 
   const GUARDS = {
@@ -55,7 +56,7 @@ exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive 
       };
     },
     worker(server, { parser }, arrival) {
-      if (!arrival.final || find.kind !== 'path') return;
+      if (!arrival.final || terms.find.kind !== 'path') return;
       const { onIncoming } = parser;
       parser.onIncoming = function (request, keepAlive) {
         claim(request, arrival);
@@ -66,8 +67,8 @@ exports.watch = function ({ find, sessions, sockets, begin, handBack, keepAlive 
 
   function isMisplaced(request, arrival, { maxHeaderPairs }) {
     if (arrival.final) return claim(request, arrival);
-    const sid = find(request);
-    if (sid === undefined || sessions.own(sid) || !process.connected) return false;
+    const sid = terms.find(request);
+    if (sid === undefined || sessions.own(sid) || !channel.usable()) return false;
     // A head with more lines than the server takes has been cut, and cannot be handed on whole.
     return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
   }

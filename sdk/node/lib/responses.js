@@ -9,25 +9,33 @@ const { decoded } = require('./key');
 const requests = diagnostics.channel('http.server.request.start');
 
 /**
- * Learns from responses. The function returned is told of requests that sidetrack knows no better
- * worker for, before they are answered.
+ * Learns from responses. `terms` may change at any time: another sidetrack may have others. The function
+ * returned is told of requests that sidetrack knows no better worker for, before they are answered.
  */
-exports.watch = function ({ find, sessions }) {
-  const { learn, begin = () => {} } = LEARN[find.kind]?.(find, sessions) ?? {};
-  if (learn) {
-    requests.subscribe(({ request, response }) => {
-      const asked = find(request);
-      if (asked !== undefined) response.once('close', sessions.use(asked));
-      // Node calls it for every response, asked or not. Then the head is made, and has not left.
-      const { writeHead } = response;
-      response.writeHead = function () {
-        const result = writeHead.apply(this, arguments);
-        learn(request, this);
-        return result;
-      };
-    });
+exports.watch = function ({ terms, sessions }) {
+  let find;
+  let learning;
+  function lessons() {
+    if (find !== terms.find) {
+      find = terms.find;
+      learning = LEARN[find.kind]?.(find, sessions) ?? {};
+    }
+    return learning;
   }
-  return begin;
+  requests.subscribe(({ request, response }) => {
+    const { learn } = lessons();
+    if (!learn) return;
+    const asked = find(request);
+    if (asked !== undefined) response.once('close', sessions.use(asked));
+    // Node calls it for every response, asked or not. Then the head is made, and has not left.
+    const { writeHead } = response;
+    response.writeHead = function () {
+      const result = writeHead.apply(this, arguments);
+      learn(request, this);
+      return result;
+    };
+  });
+  return (request) => lessons().begin?.(request);
 };
 
 const LEARN = {

@@ -64,7 +64,7 @@ exports.create = function ({ tell, now = Date.now }) {
   }
 
   /** To be called every minute or so: what is in use is announced again. */
-  function repeat() {
+  function refresh() {
     for (const [sid, session] of used) if (session.busy > 0) touch(sid, session, now());
   }
 
@@ -85,5 +85,16 @@ exports.create = function ({ tell, now = Date.now }) {
     for (const [sid, session] of used) if (idle(session, at)) used.delete(sid);
   }
 
-  return { open: begin, close, own: mine, use, repeat };
+  /** Announces all of them again, to a sidetrack that knows none. */
+  function repeat() {
+    for (const sid of open) tell({ type: 'sidetrack:opened', sid });
+    const at = now();
+    for (const [sid, session] of used) {
+      if (idle(session, at)) continue;
+      session.told = at;
+      tell({ type: 'sidetrack:opened', sid, ends: false });
+    }
+  }
+
+  return { open: begin, close, own: mine, use, refresh, repeat };
 };

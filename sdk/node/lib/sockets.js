@@ -7,28 +7,34 @@ const diagnostics = require('diagnostics_channel');
 // Held because a diagnostics channel that nobody holds is collected, with its subscribers.
 const accepted = diagnostics.channel('net.server.socket');
 
-exports.follow = function ({ tell }) {
+exports.follow = function ({ tell, events }) {
   const arrivals = new WeakMap();
   const idle = [];
   let live = 0;
   let closed = 0;
+  let sidetrack = 0; // one after another: each counts the sockets it has sent itself
+
+  events.on('back', () => {
+    sidetrack++;
+    closed = 0;
+  });
 
   // Counted in bursts: one message for all sockets that close within a few milliseconds.
   function reportClosed() {
     const count = closed;
     closed = 0;
-    tell({ type: 'sidetrack:sockets-closed', count });
+    if (count > 0) tell({ type: 'sidetrack:sockets-closed', count });
   }
 
   function onClose() {
     live--;
-    if (closed++ === 0) setTimeout(reportClosed, 10).unref();
+    if (arrivals.get(this).from === sidetrack && closed++ === 0) setTimeout(reportClosed, 10).unref();
     if (live === 0) for (const listener of idle) listener();
   }
 
-  function arrive(socket, { key, sidetrack }) {
-    const { data, final } = sidetrack ?? {};
-    arrivals.set(socket, { key, final: final === true });
+  function arrive(socket, { key, sidetrack: more }) {
+    const { data, final } = more ?? {};
+    arrivals.set(socket, { key, final: final === true, from: sidetrack });
     live++;
     socket.on('close', onClose);
     // What a worker before us has read comes first. Nothing has been read here yet: that takes a
@@ -40,9 +46,10 @@ exports.follow = function ({ tell }) {
   // that closes the socket or throws does not keep it from being counted.
   process.prependListener('message', (message, socket) => {
     if (!(socket instanceof net.Socket)) return;
-    const sidetrack = message?.sidetrack;
-    if (sidetrack === 'probe') setTimeout(dropUntaken, 2000, socket).unref();
-    else arrive(socket, { sidetrack });
+    if (message?.sidetrack === 'probe') {
+      setTimeout(dropUntaken, 2000, socket).unref();
+      socket.on('close', () => socket.bytesWritten > 0 && events.emit('probed'));
+    } else arrive(socket, { sidetrack: message?.sidetrack });
   });
 
   // sidetrack asks with a socket of its own whether anyone takes sockets from messages. Where only,

@@ -13,15 +13,19 @@ const STARTED = Symbol.for('sidetrack.worker');
 module.exports = process[STARTED] ?? start();
 
 function start() {
-  const { SIDETRACK_SLOT: slot, SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive } = process.env;
-  const active = slot !== undefined && Boolean(process.connected) &&
+  const { SIDETRACK_SLOT, SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive, SIDETRACK_JOIN: socket } = process.env;
+  const active = SIDETRACK_SLOT !== undefined && Boolean(process.connected) &&
     require('worker_threads').isMainThread && require('cluster').isWorker;
+  let slot = active ? SIDETRACK_SLOT : undefined;
+  if (active && socket) require('./adopt'); // it looks at the channel before anybody else
   // Elsewhere all sessions are this process's own, and nobody wants to hear of them.
   const channel = active ? require('./channel').open() : { tell: (message, written = () => {}) => written() };
   const sessions = create({ tell: channel.tell });
   const api = {
     active,
-    slot: active ? slot : undefined,
+    get slot() {
+      return slot;
+    },
     sessions: {
       open: (sid, options) => sessions.open(String(sid), options),
       close: (sid) => sessions.close(String(sid)),
@@ -31,14 +35,58 @@ function start() {
   Object.defineProperty(process, STARTED, { value: api });
   if (!active) return api;
 
-  setInterval(sessions.repeat, REPEAT_AFTER).unref();
-  const find = require('./key').finder(key || 'query:sid');
+  setInterval(sessions.refresh, REPEAT_AFTER).unref();
+  const terms = {};
+  follow({ session_key: key, keepalive: keepAlive });
+  function follow({ session_key: key, keepalive: keepAlive }) {
+    terms.find = require('./key').finder(key || 'query:sid');
+    terms.keepAlive = keepAlive || 'hand-back';
+  }
+
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
-  const begin = require('./responses').watch({ find, sessions });
-  require('./http').watch({ find, sessions, sockets, begin, handBack, keepAlive: keepAlive || 'hand-back' });
+  const begin = require('./responses').watch({ terms, sessions });
+  require('./http').watch({ terms, channel, sessions, sockets, begin, handBack });
   require('./engine-io').watch(sessions);
+  if (socket && !channel.wrapper) joinAgain();
   channel.reportListening(); // the program's: ours are in place
   return api;
+
+  function joinAgain() {
+    // A request for a session that sidetrack does not know waits for a moment; one for a worker that
+    // is not ready is refused. So sessions follow readiness at once. Where clients make the ids none
+    // waits, and better refused than begun anew elsewhere.
+    const sessionsFirst = () => terms.find.kind === 'path';
+    const announce = (tellServers) => channel.announce(tellServers, sessions.repeat, sessionsFirst());
+    const servers = require('./servers').follow({ tell: channel.tell, announce });
+
+    // Readiness for messages is believed a moment after it was said, or a probe answered.
+    let probed = false;
+    let soon;
+    const announceSoon = () => {
+      soon = setTimeout(announce, 20, () => {}).unref();
+    };
+    channel.events.on('probed', () => {
+      probed = true;
+      announceSoon();
+    });
+    const tellReady = () => channel.tell({ type: 'sidetrack:ready', replays: true });
+
+    channel.events.on('lost', () => clearTimeout(soon));
+    channel.events.on('back', () => {
+      if (!probed) channel.tellListening();
+      else if (sessionsFirst()) announce(tellReady);
+      else {
+        tellReady();
+        announceSoon();
+      }
+      servers.repeat();
+    });
+    const accept = (answer) => {
+      follow(answer);
+      process.env.SIDETRACK_SLOT = slot = answer.slot;
+    };
+    require('./rejoin').prepare({ socket, slot, channel, accept });
+  }
 }

@@ -15,8 +15,9 @@ const sessions = {
     return () => told.push(`end ${sid}`);
   },
 };
-require('../lib/responses').watch({ find, sessions });
-require('../lib/http').watch({ find, sessions, sockets: { arrivalOf() {} } });
+const terms = { find, keepAlive: 'hand-back' };
+require('../lib/responses').watch({ terms, sessions });
+require('../lib/http').watch({ terms, sessions, sockets: { arrivalOf() {} } });
 
 async function listening(t, server) {
   t.after(() => server.close());

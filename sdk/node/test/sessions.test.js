@@ -63,7 +63,7 @@ test('… but not while one of its requests is being answered', async () => {
   made.sessions.use('nobody')();
   for (let i = 0; i < 90; i++) {
     made.at += MINUTE;
-    made.sessions.repeat();
+    made.sessions.refresh();
     if (i === 10) first();
   }
   assert.deepStrictEqual(made.told.splice(0), ['opened a false', 'opened b false', ...Array(90).fill('opened a false')]);
@@ -71,7 +71,7 @@ test('… but not while one of its requests is being answered', async () => {
   assert.ok(made.sessions.own('a') && !made.sessions.own('b'));
   second();
   made.at += 29 * MINUTE;
-  made.sessions.repeat();
+  made.sessions.refresh();
   assert.ok(made.sessions.own('a'));
   made.at += 31 * MINUTE;
   assert.ok(!made.sessions.own('a'));
@@ -87,4 +87,25 @@ test('an end that becomes known counts', async () => {
   assert.ok(made.sessions.own('a'));
   made.sessions.close('a');
   assert.deepStrictEqual(made.told, ['opened a false', 'opened a', 'closed a']);
+});
+
+test('all of them are announced again to a sidetrack that knows none', async () => {
+  const made = make();
+  await made.sessions.open('ends');
+  await made.sessions.open('used', { ends: false });
+  await made.sessions.open('forgotten', { ends: false });
+  await made.sessions.open('closed');
+  made.sessions.close('closed');
+  made.at += 20 * MINUTE;
+  assert.ok(made.sessions.own('used'));
+  made.at += 20 * MINUTE;
+  made.told.length = 0;
+  made.sessions.repeat();
+  assert.deepStrictEqual(made.told, ['opened ends', 'opened used false']);
+  // Which counts as an announcement, and not as a use.
+  made.told.length = 0;
+  assert.ok(made.sessions.own('used'));
+  assert.deepStrictEqual(made.told, []);
+  made.at += 31 * MINUTE;
+  assert.strictEqual(made.sessions.own('used'), false);
 });

@@ -20,15 +20,20 @@ macro_rules! sources {
 }
 
 const SOURCES: &[(&str, &str)] = sources![
+    "adopt.js",
     "channel.js",
     "detach.js",
     "engine-io.js",
     "farewell.js",
     "hand-back.js",
     "http.js",
+    "join.js",
     "key.js",
+    "lookout.js",
     "preload.js",
+    "rejoin.js",
     "responses.js",
+    "servers.js",
     "sessions.js",
     "sockets.js",
     "worker.js",
