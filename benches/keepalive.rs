@@ -162,7 +162,7 @@ impl Connection {
     /// Sends and reads one answer. False when the connection ends with it.
     fn exchange(&mut self, request: &[u8]) -> bool {
         self.stream.get_mut().write_all(request).expect("the request goes out");
-        self.read().unwrap_or_else(|error| panic!("no answer: {error}"))
+        self.read().expect("an answer")
     }
 
     fn read(&mut self) -> io::Result<bool> {

@@ -62,9 +62,9 @@ pub fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> 
 /// # Errors
 /// As `fcntl(2)`.
 pub fn set_nonblocking(socket: impl AsFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(&socket.as_fd(), FcntlArg::F_GETFL)?);
+    let flags = OFlag::from_bits_retain(fcntl(socket.as_fd(), FcntlArg::F_GETFL)?);
     if !flags.contains(OFlag::O_NONBLOCK) {
-        fcntl(&socket.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        fcntl(socket.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     }
     Ok(())
 }

@@ -76,7 +76,7 @@ impl JoinSocket {
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(settings: &JoinSettings) -> io::Result<Self> {
         let path = settings.path.clone();
-        let group = settings.group.as_deref().map(|name| known_group(name)).transpose()?;
+        let group = settings.group.as_deref().map(known_group).transpose()?;
         let listener = unix::bind(&path)?;
         let bound = Self { listener: UnixListener::from_std(listener)?, path, group };
         // Between the two calls others may connect; whoever does is looked at all the same.

@@ -95,7 +95,7 @@ impl Client {
             self.connections[place] = None;
         }
         let request = request::cut(&mut self.random, request::get(POLLING));
-        let Some(response) = self.ask("handshake", request, &Wanted::Handshake) else { return };
+        let Some(response) = self.ask("handshake", &request, &Wanted::Handshake) else { return };
         let text = response.text();
         let open: Value =
             serde_json::from_str(text.strip_prefix('0').unwrap_or_default()).unwrap_or_default();
@@ -114,7 +114,7 @@ impl Client {
 
     fn anybody(&mut self) {
         let request = request::cut(&mut self.random, request::get("/pid"));
-        self.ask("no session", request, &Wanted::Anybody);
+        self.ask("no session", &request, &Wanted::Anybody);
     }
 
     /// A packet into the session, answered by one out of it.
@@ -144,7 +144,7 @@ impl Client {
         let target = format!("{POLLING}&sid={}", session.sid);
         let request = request::post(&mut self.random, &target, TEXT, packets.as_bytes());
         let request = request::cut(&mut self.random, request);
-        self.ask("packet", request, &Wanted::Owner(session.owner))
+        self.ask("packet", &request, &Wanted::Owner(session.owner))
     }
 
     /// Polls until a packet that begins like this has come; how many pings came with it.
@@ -153,7 +153,7 @@ impl Client {
         let mut pings = 0;
         for _ in 0..8 {
             let request = request::cut(&mut self.random, request::get(&target));
-            let response = self.ask("poll", request, &Wanted::Owner(session.owner))?;
+            let response = self.ask("poll", &request, &Wanted::Owner(session.owner))?;
             let text = response.text();
             pings += text.split('\u{1e}').filter(|packet| *packet == "2").count();
             if text.split('\u{1e}').any(|packet| packet.starts_with(wanted)) {
@@ -171,7 +171,7 @@ impl Client {
         let target = format!("/upload?sid={}", session.sid);
         let request = request::post(&mut self.random, &target, "application/octet-stream", &bytes);
         let request = request::cut(&mut self.random, request);
-        self.ask("upload", request, &Wanted::Upload(session.owner, bytes.len(), sha1));
+        self.ask("upload", &request, &Wanted::Upload(session.owner, bytes.len(), sha1));
     }
 
     /// Several requests of several sessions behind one another.
@@ -191,7 +191,7 @@ impl Client {
             }
         }
         let request = request::cut(&mut self.random, bytes);
-        self.exchange("pipelined", request, &wanted);
+        self.exchange("pipelined", &request, &wanted);
     }
 
     /// A WebSocket for a session that polls, on a used connection. What becomes of a session whose
@@ -224,16 +224,16 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, kind: &'static str, request: Sent, wanted: &Wanted) -> Option<Response> {
+    fn ask(&mut self, kind: &'static str, request: &Sent, wanted: &Wanted) -> Option<Response> {
         self.exchange(kind, request, std::slice::from_ref(wanted)).pop()
     }
 
     /// Sends, and checks each answer. All of them come back, or none.
-    fn exchange(&mut self, kind: &'static str, request: Sent, wanted: &[Wanted]) -> Vec<Response> {
+    fn exchange(&mut self, kind: &'static str, request: &Sent, wanted: &[Wanted]) -> Vec<Response> {
         let place = self.random.usize(..CONNECTIONS);
         let start = Instant::now();
         let Some(mut held) = self.take(place, kind, start) else { return Vec::new() };
-        let sending = self.send(&mut held.connection, &request);
+        let sending = self.send(&mut held.connection, request);
         let mut responses = Vec::new();
         for wanted in wanted {
             let owner = wanted.owner();

@@ -209,7 +209,7 @@ enum HandleMessage<'a> {
         #[serde(rename = "cmd")]
         _cmd: Repeated,
         #[serde(borrow)]
-        msg: Box<HandleMessage<'a>>,
+        msg: Box<Self>,
     },
     Other(IgnoredAny),
 }
