@@ -17,7 +17,7 @@ Examples:
       Workers written for @socket.io/sticky: setupWorker(io), and nobody calls listen().
   sidetrack run --policy ./mine.wasm -c sidetrack.toml
       A policy of your own; every flag is also a key in the file.
-  sidetrack run --workers 0 --listen :3000 --join-socket /run/sidetrack/join.sock
+  sidetrack run --workers 0 --listen :3000 --join-socket ./join.sock
       Nothing is started here: workers come by themselves, with `sidetrack join`.
   sidetrack demo
       See it work, with nothing else installed.

@@ -40,6 +40,7 @@ import socket
 import sys
 import threading
 import time
+from urllib.parse import parse_qsl
 
 SLOT = os.environ["SIDETRACK_SLOT"]
 BAD = dict((word.split("=", 1) + [""])[:2] for word in sys.argv[1:]) if SLOT == "w0" else {}
@@ -103,8 +104,8 @@ def serve(client, data, stays):
                 data += piece
             head, rest = data.split(b"\r\n\r\n", 1)
             path, _, query = head.split(b" ")[1].decode().partition("?")
-            sid = re.search(r"\bsid=([^&]*)", query)
-            if sid and sid.group(1) not in sessions and not stays:
+            sids = {value for name, value in parse_qsl(query) if name == "sid" and "\ufffd" not in value}
+            if len(sids) == 1 and not sids & sessions and not stays:
                 return hand_back(client.fileno(), data)
             stays = False
             what, _, name = path[1:].partition("/")

@@ -100,14 +100,8 @@ async function devtools() {
   const look = (tab) => call('Runtime.evaluate', { expression: 'JSON.stringify(window.tally ?? {})', returnByValue: true }, tab)
     .then(({ result }) => JSON.parse(result.value));
   const mixed = () => [...sidsOf.values()].filter((sids) => sids.size > 1).length;
-  // Where a session begins is the policy's and the browser's choice: until two workers have some, the
-  // first tab is opened anew; and a slow machine takes its time to mix them.
-  let workers = 1;
-  for (let second = 0; second < options.seconds || ((mixed() === 0 || workers === 1) && second < options.seconds + 60); second++) {
-    await sleep(1000);
-    workers = new Set((await Promise.all(tabs.map(look))).map(({ pid }) => pid)).size;
-    if (second % 3 === 2 && workers === 1) await call('Page.reload', {}, tabs[0]);
-  }
+  // A slow machine takes its time to mix them.
+  for (let second = 0; second < options.seconds || (mixed() === 0 && second < options.seconds + 60); second++) await sleep(1000);
 
   let least = Infinity;
   for (const tab of tabs) {

@@ -54,8 +54,11 @@ exports.routes = (extra = {}) => (req, res) => {
 
 /** Socket.IO events, and the pid in a header of every polling and upgrade response. */
 exports.events = (io) => {
-  io.engine.on('headers', (headers) => {
+  io.engine.on('headers', (headers, req) => {
     headers['X-Worker-Pid'] = String(process.pid);
+    // A browser begins sessions on any connection it has, and so all of them with one worker. For a
+    // moment a tab leaves none behind.
+    if (Date.now() - Number(req._query.opened) < 3000) headers.Connection = 'close';
   });
   io.on('connection', (socket) => {
     socket.data.pid = process.pid;
