@@ -15,7 +15,6 @@ use crate::support::{Client as Connection, Response};
 const CONNECTIONS: usize = 3;
 const SESSIONS: usize = 6;
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
-const TEXT: &str = "text/plain;charset=UTF-8";
 
 /// Node closes connections that are idle for 5 s.
 const MOST_IDLE: Duration = Duration::from_secs(3);
@@ -142,7 +141,7 @@ impl Client {
 
     fn packet(&mut self, session: &Session, packets: &str) -> Option<Response> {
         let target = format!("{POLLING}&sid={}", session.sid);
-        let request = request::post(&mut self.random, &target, TEXT, packets.as_bytes());
+        let request = request::post(&target, packets.as_bytes());
         let request = request::cut(&mut self.random, request);
         self.ask("packet", &request, &Wanted::Owner(session.owner))
     }
@@ -169,7 +168,7 @@ impl Client {
         let session = self.random.choice(&self.sessions).unwrap().clone();
         let Body { bytes, sha1 } = request::body(&mut self.random);
         let target = format!("/upload?sid={}", session.sid);
-        let request = request::post(&mut self.random, &target, "application/octet-stream", &bytes);
+        let request = request::upload(&mut self.random, &target, &bytes);
         let request = request::cut(&mut self.random, request);
         self.ask("upload", &request, &Wanted::Upload(session.owner, bytes.len(), sha1));
     }
@@ -186,7 +185,7 @@ impl Client {
             } else {
                 let Body { bytes: body, sha1 } = request::body(&mut self.random);
                 let target = format!("/upload?sid={}", session.sid);
-                bytes.extend(request::post(&mut self.random, &target, "application/octet-stream", &body));
+                bytes.extend(request::upload(&mut self.random, &target, &body));
                 wanted.push(Wanted::Upload(session.owner, body.len(), sha1));
             }
         }

@@ -38,12 +38,22 @@ pub fn get(target: &str) -> Vec<u8> {
     format!("GET {target} HTTP/1.1\r\nHost: torture\r\n\r\n").into_bytes()
 }
 
+fn post_head(target: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: torture\r\nContent-Type: text/plain;charset=UTF-8\r\n")
+}
+
+/// With a length. python-engineio reads no others.
+pub fn post(target: &str, body: &[u8]) -> Vec<u8> {
+    let head = post_head(target);
+    [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
+}
+
 /// With a length or in chunks of any size.
-pub fn post(random: &mut fastrand::Rng, target: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("POST {target} HTTP/1.1\r\nHost: torture\r\nContent-Type: {content_type}\r\n");
+pub fn upload(random: &mut fastrand::Rng, target: &str, body: &[u8]) -> Vec<u8> {
     if random.bool() {
-        return [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();
+        return post(target, body);
     }
+    let head = post_head(target);
     let mut bytes = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
     let mut rest = body;
     while !rest.is_empty() {

@@ -14,7 +14,7 @@ pub use http::{Client, Response, get, pid, poll_session, session_at, try_get};
 pub use languages::{every_language, python, python_worker, rust_worker};
 pub use node::{client, install, job, node, worker, worker as node_worker};
 pub use os::{alive, children, kill, signal, sockets};
-pub use sidetrack::{Run, Sidetrack, check, sidetrack};
+pub use sidetrack::{Run, Sidetrack, Stopped, check, sidetrack};
 pub use turn::Turn;
 pub use wait::{PATIENCE, eventually, eventually_within};
 
