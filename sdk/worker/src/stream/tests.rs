@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fake::{Fake, PATIENCE, tcp_pair};
-use crate::wire::encode;
+use crate::wire::{Luggage, encode};
 use crate::{Listener, Settings};
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -37,11 +37,10 @@ async fn scene(luggage: Option<(&[u8], bool)>) -> Scene {
     Scene { fake, listener, client, stream }
 }
 
-fn with_luggage((data, last): (&[u8], bool)) -> Vec<u8> {
-    let line = String::from_utf8(encode::hand_back(data)).unwrap();
-    let data = line.split('"').rev().nth(1).unwrap();
-    let part = format!("\"sidetrack\":{{\"data\":\"{data}\",\"final\":{last}}}");
-    format!("{{\"cmd\":\"NODE_HANDLE\",\"msg\":{{{part}}}}}\n").into_bytes()
+fn with_luggage((data, last_stop): (&[u8], bool)) -> Vec<u8> {
+    let mut line = Vec::new();
+    encode::connection(&mut line, &Luggage { data: data.into(), last_stop });
+    line
 }
 
 async fn read(stream: &mut Stream, length: usize) -> Vec<u8> {
