@@ -253,6 +253,11 @@ class Host:
         with self.stirred:
             self.stirred.notify_all()
 
+    def owner(self, sid: str) -> Worker:
+        """Who has announced a session; what was announced before an answer may be read after it."""
+        self.wait(lambda: sid in self.owners)
+        return self.owners[sid]
+
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 

@@ -49,7 +49,7 @@ def test_many_polling_sessions_on_one_pooled_connection(start):
         for _ in range(4):
             with httpx.Client() as other:
                 sids.append(handshake(other, host.url)["sid"])
-        assert len({host.owners[sid] for sid in sids}) == 2
+        assert len({host.owner(sid) for sid in sids}) == 2
         statuses = []
         for _ in range(3):
             for sid in sids:

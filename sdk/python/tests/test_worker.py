@@ -181,7 +181,7 @@ def test_an_unknown_session_is_answered_as_the_app_answers_it(start):
 def test_a_connection_lost_on_its_way_back_is_served_here(start):
     host = start(workers=2)
     (one, pid_one), (two, _) = pairs(host, 1)
-    worker = host.owners[one]
+    worker = host.owner(one)
     with Client(host.connect()) as client:
         assert client.get(f"/?sid={one}").pid == pid_one
         worker.lose_next = 1
