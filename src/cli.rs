@@ -81,8 +81,8 @@ fn join() -> Command {
         .long_about(
             "Become a worker of a sidetrack that runs already.\n\nThe process asks at the join socket to be taken \
              in and then becomes COMMAND, with the same process id. COMMAND needs no port and no network of its \
-             own. When it ends, its supervisor starts it again; when sidetrack is restarted, workers with the \
-             shim or an SDK join again by themselves and keep their connections and sessions.",
+             own. When it ends, its supervisor starts it again; when sidetrack is restarted, Node workers with \
+             the shim and Rust workers join again by themselves and keep their connections and sessions.",
         )
         .after_help(
             "Examples:\n  sidetrack run --workers 0 --listen :3000 --join-socket /run/sidetrack/join.sock\n  \

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sidetrack_worker::Keepalive;
+
 use super::{Config, Given};
 use crate::policy::{self, PolicySource};
 use crate::session::SessionKey;
 use crate::telemetry::trace;
-use crate::worker::{self, KeepAlive, Restarts};
+use crate::worker::{self, Restarts};
 use crate::{peek, route};
 
 /// A setting: a flag `--name` and a key `name` in the file.
@@ -145,7 +147,7 @@ pub const KEYS: &[Key] = &[
         group: "Where",
         kind: Kind::One,
         apply: |config, given| {
-            given.parsed::<KeepAlive>("hand-back, close or worker").map(|mode| config.keepalive = mode)
+            given.parsed::<Keepalive>("hand-back, close or worker").map(|mode| config.keepalive = mode)
         },
     },
     Key {
@@ -435,7 +437,7 @@ impl Config {
             session_idle: zero,
             join_socket: None,
             join_group: None,
-            keepalive: KeepAlive::HandBack,
+            keepalive: Keepalive::HandBack,
         }
     }
 }

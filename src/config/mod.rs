@@ -11,6 +11,8 @@ mod value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sidetrack_worker::Keepalive;
+
 pub use keys::{KEYS, Key, Kind};
 pub use problem::{Problem, Problems};
 pub use value::Given;
@@ -18,7 +20,7 @@ pub use value::Given;
 use crate::listener::Listen;
 use crate::policy::PolicySource;
 use crate::telemetry::trace::Format;
-use crate::worker::{JoinSettings, KeepAlive, node};
+use crate::worker::{JoinSettings, node};
 use crate::{peek, policy, route, worker};
 
 /// A whole run.
@@ -41,7 +43,7 @@ pub struct Config {
     pub max_pending: usize,
     pub max_sessions: usize,
     pub session_idle: Duration,
-    pub keepalive: KeepAlive,
+    pub keepalive: Keepalive,
     /// Where workers from outside join.
     pub join_socket: Option<PathBuf>,
     /// Who may, besides this user.

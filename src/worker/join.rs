@@ -11,18 +11,19 @@ use std::time::Duration;
 
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
 use nix::unistd::{Gid, Group, Uid, chown};
+use sidetrack_worker::Keepalive;
 use sidetrack_worker::wire::{JoinReply, JoinRequest, LONGEST_JOIN};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::Origin;
 use super::attend::{Departure, attend};
 use super::dialogue::Ended;
 use super::fleet::Fleet;
 use super::process::unique;
 use super::worker::Worker;
-use super::{KeepAlive, Origin};
 use crate::drain::{Phase, Phases};
 use crate::policy;
 use crate::session::SessionKey;
@@ -61,7 +62,7 @@ pub struct JoinSocket {
 #[derive(Debug, Clone)]
 pub struct Terms {
     pub session_key: SessionKey,
-    pub keepalive: KeepAlive,
+    pub keepalive: Keepalive,
     /// Slots of workers that are started here: `w0` up to this number.
     pub reserved: usize,
 }

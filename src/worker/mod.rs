@@ -11,7 +11,6 @@ mod channel;
 mod dialogue;
 mod fleet;
 mod join;
-mod keepalive;
 mod mixing;
 pub mod node;
 mod probe;
@@ -23,7 +22,6 @@ mod worker;
 pub use backoff::Restarts;
 pub use fleet::{Fleet, HandedBack, Returned, Undelivered, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
-pub use keepalive::{KeepAlive, KeepAliveError};
 pub use process::{Place, Program};
 pub use supervisor::Fatal;
 

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use sidetrack_worker::wire;
+use sidetrack_worker::{Keepalive, wire};
 use tokio::process::{Child, Command};
 
-use super::KeepAlive;
 use super::node::Shim;
 use crate::session::SessionKey;
 use crate::types::WorkerId;
@@ -27,7 +26,7 @@ pub struct Program {
     pub shim: Option<Arc<Shim>>,
     /// What a worker must know to tell its own requests from others'.
     pub session_key: SessionKey,
-    pub keepalive: KeepAlive,
+    pub keepalive: Keepalive,
 }
 
 /// What a worker knows of its place when it starts.

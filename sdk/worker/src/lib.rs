@@ -145,6 +145,6 @@ pub use listener::{ChannelError, Listener};
 #[cfg(feature = "tower")]
 pub use session_layer::{SessionLayer, SessionService};
 pub use sessions::{Session, Sessions};
-pub use settings::{Keepalive, SettingError, Settings};
+pub use settings::{Keepalive, KeepaliveError, SettingError, Settings};
 pub use socket::Peer;
 pub use stream::Stream;

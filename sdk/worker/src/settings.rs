@@ -1,6 +1,7 @@
 //! What a worker is told about its surroundings.
 
 use std::env;
+use std::fmt;
 use std::str::FromStr;
 
 use crate::session_key::SessionKey;
@@ -29,6 +30,11 @@ pub enum Keepalive {
     /// It stays open and is left alone: whatever comes is this worker's.
     Worker,
 }
+
+/// Why a keep-alive mode is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected hand-back, close or worker, found \"{0}\"")]
+pub struct KeepaliveError(String);
 
 /// A setting that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,16 +80,24 @@ impl Settings {
     }
 }
 
-impl FromStr for Keepalive {
-    type Err = ();
+impl fmt::Display for Keepalive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HandBack => "hand-back",
+            Self::Close => "close",
+            Self::Worker => "worker",
+        })
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "hand-back" => Ok(Self::HandBack),
-            "close" => Ok(Self::Close),
-            "worker" => Ok(Self::Worker),
-            _ => Err(()),
-        }
+impl FromStr for Keepalive {
+    type Err = KeepaliveError;
+
+    fn from_str(text: &str) -> Result<Self, KeepaliveError> {
+        [Self::HandBack, Self::Close, Self::Worker]
+            .into_iter()
+            .find(|mode| mode.to_string() == text)
+            .ok_or_else(|| KeepaliveError(text.to_owned()))
     }
 }
 
