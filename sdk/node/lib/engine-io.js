@@ -4,11 +4,8 @@
 'use strict';
 
 const Module = require('module');
-const diagnostics = require('diagnostics_channel');
 
-// Held because a diagnostics channel that nobody holds is collected, with its subscribers.
-const requests = diagnostics.channel('http.server.request.start');
-
+/** The function returned wants to be told of every request with its response. */
 exports.watch = function (sessions) {
   const announced = new WeakSet(); // requests whose session was announced
 
@@ -81,9 +78,9 @@ exports.watch = function (sessions) {
   // A bundled server has its engine.io inside. The handshake's response tells the id as well, for
   // polling, the one transport whose further requests need it. Such a session's end is not seen,
   // and `ends: false` says so.
-  requests.subscribe(({ request, response }) => {
-    const has = (first, other) => request.url.includes(first) || request.url.includes(other);
-    if (!has('?EIO=', '&EIO=') || has('&sid=', '?sid=')) return;
+  return (request, response) => {
+    const { url } = request;
+    if (!url.includes('EIO=') || !/[?&]EIO=/.test(url) || /[?&]sid=/.test(url)) return;
     const end = response.end;
     response.end = function (chunk) {
       // `0{"sid":"…`; in revision 3 after a length, with JSONP inside a string.
@@ -91,5 +88,5 @@ exports.watch = function (sessions) {
       if (open && !announced.has(request)) sessions.open(open[1], { ends: false });
       return end.apply(this, arguments);
     };
-  });
+  };
 };

@@ -1,19 +1,27 @@
 // The requests of every `http.Server`, seen before the program sees them.
 //
-// `emit` of http.Server is wrapped for one event: right after its 'connection' listeners have run, a
-// socket has its HTTP parser, whose `onIncoming` is told of each request when its head is complete.
+// `emit` of http.Server is wrapped. Right after its 'connection' listeners have run, a socket has its
+// HTTP parser, whose `onIncoming` is told of each request when its head is complete; and the events of a
+// request bring its response. Both run for every request: they do little.
 'use strict';
 
 const http = require('http');
 const net = require('net');
 
-/** `terms` may change at any time: another sidetrack may have others. */
-exports.watch = function ({ terms, channel, sessions, sockets, begin, handBack }) {
+/**
+ * `terms` may change at any time: another sidetrack may have others. `begin` is told of requests that
+ * sidetrack knows no better worker for, `answering` of every request and its response.
+ */
+exports.watch = function ({ terms, channel, sessions, sockets, begin, answering, handBack }) {
   const known = new WeakSet();
 
   http.Server.prototype.emit = function emit(event, socket, second) {
     // Spelled out for 'request', which is emitted most.
-    if (event === 'request' && arguments.length === 3) return net.Server.prototype.emit.call(this, event, socket, second);
+    if (event === 'request' && arguments.length === 3) {
+      answering(socket, second);
+      return net.Server.prototype.emit.call(this, event, socket, second);
+    }
+    if (event === 'checkContinue' || event === 'checkExpectation') answering(socket, second);
     if (event === 'upgrade') keepInUse(socket, second);
     if (event !== 'connection') return net.Server.prototype.emit.apply(this, arguments);
     const arrival = sockets.arrivalOf(socket);

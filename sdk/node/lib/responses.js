@@ -2,17 +2,14 @@
 // `Mcp-Session-Id`, a cookie, or a segment of the path.
 'use strict';
 
-const diagnostics = require('diagnostics_channel');
 const { decoded } = require('./key');
 
-// Held because a diagnostics channel that nobody holds is collected, with its subscribers.
-const requests = diagnostics.channel('http.server.request.start');
-
 /**
- * Learns from responses. `terms` may change at any time: another sidetrack may have others. The function
- * returned is told of requests that sidetrack knows no better worker for, before they are answered.
+ * Learns from responses. `terms` may change at any time: another sidetrack may have others. `begin` wants
+ * to be told of requests that sidetrack knows no better worker for, before they are answered, and
+ * `answering` of every request with its response.
  */
-exports.watch = function ({ terms, sessions }) {
+exports.learn = function ({ terms, sessions }) {
   let find;
   let learning;
   function lessons() {
@@ -22,7 +19,7 @@ exports.watch = function ({ terms, sessions }) {
     }
     return learning;
   }
-  requests.subscribe(({ request, response }) => {
+  function answering(request, response) {
     const { learn } = lessons();
     if (!learn) return;
     const asked = find(request);
@@ -34,8 +31,8 @@ exports.watch = function ({ terms, sessions }) {
       learn(request, this);
       return result;
     };
-  });
-  return (request) => lessons().begin?.(request);
+  }
+  return { answering, begin: (request) => lessons().begin?.(request) };
 };
 
 const LEARN = {

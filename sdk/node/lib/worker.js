@@ -46,9 +46,13 @@ function start() {
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
-  const begin = require('./responses').watch({ terms, sessions });
-  require('./http').watch({ terms, channel, sessions, sockets, begin, handBack });
-  require('./engine-io').watch(sessions);
+  const responses = require('./responses').learn({ terms, sessions });
+  const noticeHandshake = require('./engine-io').watch(sessions);
+  const answering = (request, response) => {
+    noticeHandshake(request, response);
+    responses.answering(request, response);
+  };
+  require('./http').watch({ terms, channel, sessions, sockets, begin: responses.begin, answering, handBack });
   if (socket && !channel.wrapper) joinAgain();
   channel.reportListening(); // the program's: ours are in place
   return api;

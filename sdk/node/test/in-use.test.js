@@ -16,8 +16,8 @@ const sessions = {
   },
 };
 const terms = { find, keepAlive: 'hand-back' };
-require('../lib/responses').watch({ terms, sessions });
-require('../lib/http').watch({ terms, sessions, sockets: { arrivalOf() {} } });
+const { answering } = require('../lib/responses').learn({ terms, sessions });
+require('../lib/http').watch({ terms, sessions, sockets: { arrivalOf() {} }, answering });
 
 async function listening(t, server) {
   t.after(() => server.close());
