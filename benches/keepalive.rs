@@ -7,7 +7,8 @@
 //! One worker of each kind serves a small GET and a 64 KiB POST of a session it owns; then two workers
 //! and connections on which every request belongs to another session than the one before. Rounds
 //! alternate between the peers, so that a noisy moment meets all of them, and each rate is taken as a
-//! ratio to the direct one of its own round. Needs `npm ci` in tests/node (the tests do it) and, for
+//! ratio to the direct one of its own round. So is the CPU time of the workers for each request, which
+//! is steadier: it leaves out whoever else wants the cores. Needs `npm ci` in tests/node (the tests do it) and, for
 //! that row, HAProxy.
 
 #![allow(clippy::print_stdout, reason = "a benchmark speaks on stdout and stops when something is wrong")]
@@ -19,7 +20,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Peer, option};
+use support::{Peer, cpu, option};
 
 const CLIENTS: usize = 16;
 const POST: usize = 64 * 1024;
@@ -61,20 +62,32 @@ fn compare(
     request: impl Fn(usize, &[String]) -> Vec<u8> + Sync,
 ) {
     let mut rates: Vec<Vec<f64>> = vec![Vec::new(); peers.len()];
+    let mut costs = rates.clone();
     let mut connections = vec![0.0; peers.len()];
     for _ in 0..rounds {
         for (place, peer) in peers.iter().enumerate() {
-            let (requests, opened) = load(peer, time, &request);
+            let Load { requests, opened, cpu } = load(peer, time, &request);
             rates[place].push(requests as f64 / time.as_secs_f64());
+            costs[place].push(cpu.as_secs_f64() * 1e6 / requests as f64);
             connections[place] = opened as f64 / requests as f64;
         }
     }
-    println!("\n{title}\n{:<30} {:>11} {:>10} {:>22}", "", "requests/s", "to first", "connections/request");
+    println!(
+        "\n{title}\n{:<30} {:>11} {:>9} {:>18} {:>9} {:>20}",
+        "", "requests/s", "to first", "worker us/request", "to first", "connections/request"
+    );
     for (place, peer) in peers.iter().enumerate() {
-        let ratios = rates[place].iter().zip(&rates[0]).map(|(rate, first)| rate / first).collect();
-        let (rate, ratio) = (median(rates[place].clone()), median(ratios));
-        println!("{:<30} {rate:>11.0} {ratio:>9.2}x {:>22.2}", peer.name, connections[place]);
+        let (rate, more) = to_first(&rates, place);
+        let (cost, dearer) = to_first(&costs, place);
+        let opened = connections[place];
+        println!("{:<30} {rate:>11.0} {more:>8.2}x {cost:>18.1} {dearer:>8.2}x {opened:>20.2}", peer.name);
     }
+}
+
+/// The median of a peer's rounds, and of their ratios to the first peer's.
+fn to_first(rounds: &[Vec<f64>], place: usize) -> (f64, f64) {
+    let ratios = rounds[place].iter().zip(&rounds[0]).map(|(own, first)| own / first).collect();
+    (median(rounds[place].clone()), median(ratios))
 }
 
 fn median(mut numbers: Vec<f64>) -> f64 {
@@ -82,9 +95,17 @@ fn median(mut numbers: Vec<f64>) -> f64 {
     numbers[numbers.len() / 2]
 }
 
-/// Requests answered and connections opened within a time.
-fn load(peer: &Peer, time: Duration, request: &(impl Fn(usize, &[String]) -> Vec<u8> + Sync)) -> (u64, u64) {
-    let sids = sessions(peer);
+/// Requests answered and connections opened within a time, and what they cost the workers.
+struct Load {
+    requests: u64,
+    opened: u64,
+    cpu: Duration,
+}
+
+fn load(peer: &Peer, time: Duration, request: &(impl Fn(usize, &[String]) -> Vec<u8> + Sync)) -> Load {
+    let (pids, sids) = sessions(peer);
+    let cpu = || pids.iter().map(|&pid| cpu(pid)).sum::<Duration>();
+    let before = cpu();
     let (requests, opened) = (AtomicU64::new(0), AtomicU64::new(0));
     let end = Instant::now() + time;
     std::thread::scope(|scope| {
@@ -108,12 +129,12 @@ fn load(peer: &Peer, time: Duration, request: &(impl Fn(usize, &[String]) -> Vec
             });
         }
     });
-    (requests.into_inner(), opened.into_inner())
+    Load { requests: requests.into_inner(), opened: opened.into_inner(), cpu: cpu() - before }
 }
 
-/// A session of each worker. They are asked for again in each round: idle ones end.
-fn sessions(peer: &Peer) -> Vec<String> {
-    let mut found: Vec<(String, String)> = Vec::new();
+/// The workers' processes and a session of each. They are asked for again in each round: idle ones end.
+fn sessions(peer: &Peer) -> (Vec<u32>, Vec<String>) {
+    let mut found: Vec<(u32, String)> = Vec::new();
     for _ in 0..1000 {
         let mut connection = Connection::open(peer.address);
         connection.exchange(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: bench\r\n\r\n");
@@ -121,9 +142,9 @@ fn sessions(peer: &Peer) -> Vec<String> {
         // HAProxy writes header names in lower case.
         let header = answer.to_ascii_lowercase().find("x-worker-pid: ").map(|start| start + 14);
         let value = |start: usize, end: char| answer[start..].split(end).next().map(str::to_owned);
-        let pid = header.and_then(|start| value(start, '\r')).expect("the worker's header");
+        let pid = header.and_then(|start| value(start, '\r')?.parse().ok()).expect("the worker's header");
         let sid = answer.find("\"sid\":\"").and_then(|start| value(start + 7, '"')).expect("a session id");
-        if !found.iter().any(|(known, _)| *known == pid) {
+        if !found.iter().any(|&(known, _)| known == pid) {
             found.push((pid, sid));
         }
         if found.len() == peer.workers {
@@ -131,7 +152,7 @@ fn sessions(peer: &Peer) -> Vec<String> {
         }
     }
     assert_eq!(found.len(), peer.workers, "{}: a session of each worker", peer.name);
-    found.into_iter().map(|(_, sid)| sid).collect()
+    found.into_iter().unzip()
 }
 
 fn get(sid: &str) -> Vec<u8> {

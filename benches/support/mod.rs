@@ -94,14 +94,9 @@ impl Peer {
         Ok(Self { name: "HAProxy".to_owned(), address, workers: 1, child, _folder: None })
     }
 
-    /// CPU time of every thread of the process so far.
+    /// CPU time of the process so far.
     pub fn cpu(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let nanos = |thread: std::fs::DirEntry| -> u64 {
-            let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-            line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
-        };
-        Duration::from_nanos(threads.flatten().map(nanos).sum())
+        cpu(self.child.id())
     }
 
     /// A Node program that prints its port, alone or at the end of a line.
@@ -121,6 +116,16 @@ impl Drop for Peer {
         let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
         let _ = self.child.wait();
     }
+}
+
+/// CPU time of every thread of a process so far.
+pub fn cpu(pid: u32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let nanos = |thread: std::fs::DirEntry| -> u64 {
+        let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+        line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
+    };
+    Duration::from_nanos(threads.flatten().map(nanos).sum())
 }
 
 /// Asks until there is an answer.

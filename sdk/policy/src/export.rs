@@ -3,7 +3,7 @@
 /// Makes the crate, a `cdylib` compiled for `wasm32-unknown-unknown`, a policy that sidetrack loads.
 ///
 /// The first argument is the type that implements [`Policy`](crate::Policy); after it come the
-/// optional interfaces whose methods it overrides, any of `sessions`, `state` and `events`:
+/// optional interfaces whose methods it overrides, any of `sessions`, `state`, `schema` and `events`:
 ///
 /// ```
 /// # use sidetrack_policy::{Decision, Policy, Worker};
@@ -82,6 +82,19 @@ macro_rules! __export_interface {
         }
 
         sidetrack::state::export!($component with_types_in sidetrack::state);
+    };
+    (schema, $component:ident, $policy:ident) => {
+        impl sidetrack::schema::exports::sidetrack::policy::schema::Guest for $component {
+            fn current() -> ::std::string::String {
+                $policy.with_borrow(|policy| policy.schema()).into()
+            }
+
+            fn reads(form: ::std::string::String) -> bool {
+                $policy.with_borrow(|policy| policy.reads(&form))
+            }
+        }
+
+        sidetrack::schema::export!($component with_types_in sidetrack::schema);
     };
     (events, $component:ident, $policy:ident) => {
         impl sidetrack::events::exports::sidetrack::policy::events::Guest for $component {

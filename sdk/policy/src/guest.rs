@@ -15,7 +15,7 @@ pub mod sessions {
         path: "wit",
         world: "routing-sessions",
         pub_export_macro: true,
-        with: { "sidetrack:policy/types@1.0.0": super::types },
+        with: { "sidetrack:policy/types@1.1.0": super::types },
     });
 }
 
@@ -23,18 +23,22 @@ pub mod state {
     wit_bindgen::generate!({ path: "wit", world: "routing-state", pub_export_macro: true });
 }
 
+pub mod schema {
+    wit_bindgen::generate!({ path: "wit", world: "routing-schema", pub_export_macro: true });
+}
+
 pub mod events {
     wit_bindgen::generate!({
         path: "wit",
         world: "routing-events",
         pub_export_macro: true,
-        with: { "sidetrack:policy/types@1.0.0": super::types },
+        with: { "sidetrack:policy/types@1.1.0": super::types },
     });
 }
 
 pub use routing::sidetrack::policy::types;
 
-pub(crate) use routing::sidetrack::policy::request;
+pub(crate) use routing::sidetrack::policy::{request, store};
 
 /// The imports of interface `host`, taking this crate's types.
 pub(crate) mod host {

@@ -24,7 +24,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! What a policy may ask for during a call is in [`request`] and [`host`]. In a component these
+//! What a policy may ask for during a call is in [`request`], [`host`] and [`store`]. In a component these
 //! reach sidetrack; natively a thread-local stand-in answers, which a test scripts with
 //! [`native::scripted`]. The contract with all its limits is the WIT package in this crate's `wit`
 //! folder.
@@ -36,6 +36,7 @@ pub mod host;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod native;
 pub mod request;
+pub mod store;
 mod types;
 
 pub use types::{Decision, Refusal, Worker, WorkerId};
@@ -89,6 +90,18 @@ pub trait Policy: Default {
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         let _ = state;
         Ok(())
+    }
+
+    /// Interface `schema`: names the form of what [`save`](Policy::save) returns, such as
+    /// `counters/2`.
+    fn schema(&self) -> &str {
+        ""
+    }
+
+    /// Interface `schema`: whether [`restore`](Policy::restore) takes that form, the old version's
+    /// [`schema`](Policy::schema).
+    fn reads(&self, form: &str) -> bool {
+        form == self.schema()
     }
 
     /// Interface `events`: a worker announced a session of its own.

@@ -31,6 +31,8 @@ pub struct Script {
     pub seed: u64,
     /// What `now` says, in nanoseconds.
     pub now: u64,
+    /// What [`store`](crate::store) holds. It has no bounds here.
+    pub stored: HashMap<String, Vec<u8>>,
     /// What the policy logged.
     pub logged: Vec<(Level, String)>,
     /// What the policy explained last.
@@ -148,10 +150,35 @@ pub(crate) fn explain(text: &str) {
     ask(|script| script.explained = Some(text.to_owned()));
 }
 
+/// The stand-in of the store.
+pub(crate) mod store {
+    use super::ask;
+
+    pub(crate) fn get(key: &str) -> Option<Vec<u8>> {
+        ask(|script| script.stored.get(key).cloned())
+    }
+
+    pub(crate) fn set(key: &str, value: &[u8]) -> bool {
+        ask(|script| script.stored.insert(key.to_owned(), value.to_vec()));
+        true
+    }
+
+    pub(crate) fn delete(key: &str) {
+        ask(|script| script.stored.remove(key));
+    }
+
+    pub(crate) fn add(key: &str, number: i64) -> i64 {
+        let old = get(key).and_then(|value| value.try_into().ok()).map_or(0, i64::from_le_bytes);
+        let sum = old.wrapping_add(number);
+        set(key, &sum.to_le_bytes());
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{host, request};
+    use crate::{host, request, store};
 
     #[test]
     fn a_script_answers_and_remembers() {
@@ -168,11 +195,15 @@ mod tests {
             assert_eq!(request::header("host").as_deref(), Some("a"));
             assert_eq!(request::session_hash(), hash_session("s"));
             assert_eq!(host::session_owner("s"), Some(7));
+            assert_eq!((store::add("count", 2), store::add("count", -5)), (2, -3));
+            assert!(store::set("key", b"value"));
+            store::delete("count");
             (host::random_below(10), host::random_below(10), host::random_u64())
         });
         assert_eq!((picks.0, picks.1), (9, 0));
         assert_eq!(script.logged, [(Level::Info, "hello".to_owned())]);
         assert_eq!(script.explained.as_deref(), Some("why"));
+        assert_eq!(script.stored, HashMap::from([("key".to_owned(), b"value".to_vec())]));
         let (again, _) = scripted(Script::default(), host::random_u64);
         assert_eq!(picks.2, again, "the generator starts at the seed");
     }
