@@ -12,11 +12,12 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::config::{Config, Problems};
+use crate::admin::{Admin, Authority, Place};
+use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
 use crate::pipeline::Pipeline;
-use crate::policy::Chain;
+use crate::policy::{Chain, SessionOwner, Watch};
 use crate::route::Router;
 use crate::session::SessionTable;
 use crate::sys;
@@ -76,8 +77,8 @@ impl App {
     /// When the policy cannot be used.
     pub fn new(config: Config) -> Result<Self, Problems> {
         let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
-        let owner = Arc::clone(&sessions);
-        let policy = Chain::load(&config.policy, &config.policy_settings, owner)
+        let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
+        let policy = Chain::build(&config.policy, &config.policy_settings, &owner)
             .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
         Ok(Self { config, policy: Arc::new(policy), sessions, telemetry: Arc::default() })
     }
@@ -101,6 +102,7 @@ impl App {
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| trouble("signals", error))?;
+        let mut hangup = signal(SignalKind::hangup()).map_err(|error| trouble("signals", error))?;
         if let Err(error) = sys::limits::raise_descriptors() {
             tracing::warn!(%error, "the limit of open descriptors stays as it is");
         }
@@ -122,6 +124,11 @@ impl App {
             }
             None => None,
         };
+
+        let admin = bind_admin(&config.admin)?;
+        let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
+            .map_err(|error| Problems::one("policy-watch", error))?;
+        let watch = Arc::new(watch);
 
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
@@ -167,6 +174,10 @@ impl App {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&pipeline).take_back());
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
+        if let Some(admin) = admin {
+            let (policy, fleet, watch) = (Arc::clone(&policy), Arc::clone(&fleet), Some(Arc::clone(&watch)));
+            tasks.spawn(admin.serve(Authority { policy, fleet, watch }));
+        }
         let what = summary::What {
             command: config.command.clone(),
             workers: config.workers,
@@ -184,6 +195,7 @@ impl App {
                         break ended;
                     }
                 }
+                _ = hangup.recv() => watch.again(),
                 _ = interrupt.recv() => break Ok(Outcome::Drained),
                 _ = terminate.recv() => break Ok(Outcome::Drained),
             }
@@ -207,6 +219,23 @@ impl App {
             ended => ended,
         }
     }
+}
+
+/// The admin interface, where it is wanted.
+fn bind_admin(wanted: &config::Admin) -> Result<Option<Admin>, Problems> {
+    let place = match wanted {
+        config::Admin::Off => return Ok(None),
+        config::Admin::At(path) => Place::at(path.clone()),
+        config::Admin::Default => match Place::of_this_user() {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::warn!(%error, "no admin interface");
+                return Ok(None);
+            }
+        },
+    };
+    let path = place.path().display().to_string();
+    Admin::bind(place).map(Some).map_err(|error| Problems::one("admin", format!("{path}: {error}")))
 }
 
 /// A server has its first worker: its listeners begin to accept.

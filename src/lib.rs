@@ -28,6 +28,7 @@
 //! | [`route`] | table, policy and patience make a choice |
 //! | [`handoff`] | what is under way to a worker; our own answers |
 //! | [`worker`] | processes, channels, and the roster routing sees |
+//! | [`admin`] | HTTP request → command → reply, on a Unix socket |
 //! | [`telemetry`] | events that log and count |
 //! | [`drain`] | the phases of a run |
 //! | [`sys`] | raw Linux |
@@ -56,6 +57,7 @@
 //! version that made it. The **channel** is the Unix socket between sidetrack and one worker; the
 //! **shim** is the script preloaded into Node workers.
 
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sidetrack::app::{App, Outcome};
-use sidetrack::cli::{self, Action};
+use sidetrack::cli::{self, Action, Order};
 use sidetrack::config::{self, Config, Given, Problems, Setting};
-use sidetrack::{demo, join, telemetry::trace};
+use sidetrack::{admin, demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             Outcome::Drained
         }),
         Action::Join(options) => Err(join::join(&options)),
+        Action::Policy(order) => policy(&order),
         Action::DemoWorker => demo_worker(),
     };
     match outcome {
@@ -30,6 +31,12 @@ fn main() -> ExitCode {
             ExitCode::from(Outcome::Misconfigured.code())
         }
     }
+}
+
+fn policy(order: &Order) -> Result<Outcome, Problems> {
+    let done = runtime()?.block_on(admin::carry_out(order));
+    done.map(|done| if done { Outcome::Drained } else { Outcome::GaveUp })
+        .map_err(|error| Problems::one("policy", error))
 }
 
 /// File and flags together; flags win.

@@ -1,11 +1,12 @@
 //! Every setting, once.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sidetrack_worker::Keepalive;
 
-use super::{Config, Given};
-use crate::policy::{self, PolicySource};
+use super::{Admin, Config, Given};
+use crate::policy;
 use crate::session::SessionKey;
 use crate::telemetry::trace;
 use crate::worker::{self, Restarts};
@@ -80,23 +81,21 @@ pub const KEYS: &[Key] = &[
         name: "policy",
         flag: "policy",
         value: "NAME|FILE",
-        help: "Who gets a new connection: random, round-robin, least-connection, or a WebAssembly component (.wasm)",
+        help: "Who gets a new connection: a built-in (see `sidetrack policy list`) or a file of your own; options as JSON right behind it. Repeat it for a chain: who defers leaves it to the next",
         default: "least-connection",
         group: "What runs",
-        kind: Kind::One,
-        apply: |config, given| {
-            given.parsed::<PolicySource>("a policy's name or file").map(|policy| config.policy = policy)
-        },
+        kind: Kind::Many,
+        apply: |config, given| given.links().map(|links| config.policy = links),
     },
     Key {
         name: "policy-config",
         flag: "policy-config",
         value: "JSON",
-        help: "Handed to the policy's `configure`",
+        help: "Options of the policy, when there is just one",
         default: "",
         group: "What runs",
         kind: Kind::One,
-        apply: |config, given| given.text().map(|text| config.policy_settings.options = text),
+        apply: |config, given| given.text().map(|text| config.policy_config = Some(text)),
     },
     Key {
         name: "shim",
@@ -169,6 +168,20 @@ pub const KEYS: &[Key] = &[
         group: "Where",
         kind: Kind::One,
         apply: |config, given| given.text().map(|group| config.join_group = Some(group)),
+    },
+    Key {
+        name: "admin",
+        flag: "admin",
+        value: "PATH|off",
+        help: "The Unix socket of the admin interface, for `sidetrack policy`; this user's alone. Without it, one in the runtime folder that those commands find by themselves",
+        default: "",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| {
+            given.text().map(|text| {
+                config.admin = if text == "off" { Admin::Off } else { Admin::At(text.into()) };
+            })
+        },
     },
     Key {
         name: "ready-file",
@@ -257,6 +270,57 @@ pub const KEYS: &[Key] = &[
             config.session_idle = time;
             Ok(())
         },
+    },
+    Key {
+        name: "weight",
+        flag: "weight",
+        value: "SLOT=N",
+        help: "A worker's relative capacity, for policies that look at it; 1 without it; repeatable",
+        default: "",
+        group: "Workers",
+        kind: Kind::Many,
+        apply: |config, given| {
+            for text in given.list()? {
+                let (slot, number) = text
+                    .split_once('=')
+                    .and_then(|(slot, number)| Some((slot, number.parse().ok()?)))
+                    .ok_or_else(|| format!("expected SLOT=N, such as w0=2, found \"{text}\""))?;
+                config.worker.facts.entry(slot.to_owned()).or_default().weight = number;
+            }
+            Ok(())
+        },
+    },
+    Key {
+        name: "label",
+        flag: "label",
+        value: "SLOT:KEY=VALUE",
+        help: "A fact about a worker, for policies that look at it, such as w3:track=canary; repeatable",
+        default: "",
+        group: "Workers",
+        kind: Kind::Many,
+        apply: |config, given| {
+            for text in given.list()? {
+                let (slot, key, value) = text
+                    .split_once(':')
+                    .and_then(|(slot, fact)| fact.split_once('=').map(|(key, value)| (slot, key, value)))
+                    .ok_or_else(|| {
+                        format!("expected SLOT:KEY=VALUE, such as w3:track=canary, found \"{text}\"")
+                    })?;
+                let facts = config.worker.facts.entry(slot.to_owned()).or_default();
+                facts.labels.push((key.to_owned(), value.to_owned()));
+            }
+            Ok(())
+        },
+    },
+    Key {
+        name: "tagged-sids",
+        flag: "tagged-sids",
+        value: "BOOL",
+        help: "Have workers begin new session ids with their slot's name, such as w2.…, for the policy tagged-sid",
+        default: "false",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.boolean().map(|tagged| config.tagged_sids = tagged),
     },
     Key {
         name: "window",
@@ -368,6 +432,36 @@ pub const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "policy-trial",
+        flag: "policy-trial",
+        value: "TIME",
+        help: "How long a policy version that has replaced another is watched for slowness and imbalance; 0s for not at all",
+        default: "30s",
+        group: "Policy limits",
+        kind: Kind::One,
+        apply: |config, given| given.duration().map(|time| config.policy_settings.trial = time),
+    },
+    Key {
+        name: "policy-watch",
+        flag: "no-policy-watch",
+        value: "BOOL",
+        help: "Do not load policy files again when they change; SIGHUP and `sidetrack policy set` still do",
+        default: "true",
+        group: "Policy limits",
+        kind: Kind::Off,
+        apply: |config, given| given.boolean().map(|watch| config.policy_watch = watch),
+    },
+    Key {
+        name: "policy-cache",
+        flag: "no-policy-cache",
+        value: "BOOL",
+        help: "Do not keep compiled policies in the cache folder of this user",
+        default: "true",
+        group: "Policy limits",
+        kind: Kind::Off,
+        apply: |config, given| given.boolean().map(|cache| config.policy_settings.cache = cache),
+    },
+    Key {
         name: "log",
         flag: "log",
         value: "FILTER",
@@ -403,8 +497,12 @@ impl Config {
         Self {
             command: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            policy: PolicySource::BuiltIn(policy::BuiltIn::LeastConnection),
+            policy: Vec::new(),
+            policy_config: None,
             policy_settings: policy::Settings::default(),
+            policy_watch: true,
+            admin: Admin::Default,
+            tagged_sids: false,
             listen: Vec::new(),
             shim: true,
             ready_file: None,
@@ -417,6 +515,7 @@ impl Config {
                 worker_wait: zero,
             },
             worker: worker::Settings {
+                facts: HashMap::new(),
                 window: 1,
                 queue: 0,
                 queue_wait: zero,

@@ -18,7 +18,7 @@ pub use problem::{Problem, Problems};
 pub use value::Given;
 
 use crate::listener::Listen;
-use crate::policy::PolicySource;
+use crate::policy::PolicyLink;
 use crate::telemetry::trace::Format;
 use crate::worker::{JoinSettings, node};
 use crate::{peek, policy, route, worker};
@@ -29,8 +29,15 @@ pub struct Config {
     /// The worker's command and its arguments.
     pub command: Vec<String>,
     pub workers: usize,
-    pub policy: PolicySource,
+    /// The chain, without its native last link.
+    pub policy: Vec<PolicyLink>,
+    policy_config: Option<String>,
     pub policy_settings: policy::Settings,
+    /// Load policy files again when they change.
+    pub policy_watch: bool,
+    pub admin: Admin,
+    /// Workers begin new session ids with their slot's name.
+    pub tagged_sids: bool,
     pub listen: Vec<Listen>,
     pub shim: bool,
     pub ready_file: Option<PathBuf>,
@@ -48,6 +55,15 @@ pub struct Config {
     pub join_socket: Option<PathBuf>,
     /// Who may, besides this user.
     pub join_group: Option<String>,
+}
+
+/// Where the admin interface is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// Where the commands look by themselves.
+    Default,
+    At(PathBuf),
+    Off,
 }
 
 /// One setting as somebody gave it.
@@ -99,6 +115,17 @@ impl Config {
                 }
                 None => problems.add(&setting.origin, keys::unknown(&setting.key)),
             }
+        }
+        match (config.policy_config.take(), config.policy.as_mut_slice()) {
+            (None, _) => {}
+            (Some(options), [link]) if link.options == "{}" => link.options = options,
+            (Some(_), links) => problems.add(
+                "policy-config",
+                format!(
+                    "it is for a single policy without options of its own, and there are {}; write options right behind each policy, as in hash{{\"key\": \"path\"}}",
+                    links.len()
+                ),
+            ),
         }
         config.check(&mut problems);
         problems.into_result(config)

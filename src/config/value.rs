@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::policy::PolicyLink;
+
 /// A value as somebody wrote it.
 #[derive(Debug, Clone)]
 pub enum Given {
@@ -99,6 +101,28 @@ impl Given {
             Self::Text(text) => text.parse().map_err(|_| self.expected("true or false")),
             _ => Err(self.expected("true or false")),
         }
+    }
+
+    /// Policies in order: each a text, or in the file a table `{ use = "NAME", config = {…} }`.
+    pub fn links(&self) -> Result<Vec<PolicyLink>, String> {
+        let what = "a policy, or a list of policies such as [\"sticky-cookie\", { use = \"hash\", config = { key = \"path\" } }]";
+        let text = |value: &toml::Value| match value {
+            toml::Value::String(text) => Some(text.clone()),
+            toml::Value::Table(table) => {
+                let known = table.keys().all(|key| key == "use" || key == "config");
+                let name = table.get("use").and_then(toml::Value::as_str).filter(|_| known)?;
+                let config = table.get("config").map(serde_json::to_string).transpose().ok()?;
+                Some(format!("{name}{}", config.unwrap_or_default()))
+            }
+            _ => None,
+        };
+        let texts = match self {
+            Self::Value(toml::Value::Array(values)) => values.iter().map(text).collect::<Option<Vec<_>>>(),
+            Self::Value(value @ toml::Value::Table(_)) => text(value).map(|text| vec![text]),
+            _ => self.list().ok(),
+        };
+        let texts = texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.expected(what))?;
+        texts.iter().map(|text| text.parse::<PolicyLink>().map_err(|error| error.to_string())).collect()
     }
 
     /// A list of texts; a single text is a list of one.

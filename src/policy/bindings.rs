@@ -24,6 +24,10 @@ pub(super) mod state {
     wasmtime::component::bindgen!({ path: "wit", world: "routing-state" });
 }
 
+pub(super) mod schema {
+    wasmtime::component::bindgen!({ path: "wit", world: "routing-schema" });
+}
+
 pub(super) mod events {
     wasmtime::component::bindgen!({
         path: "wit",
@@ -34,4 +38,4 @@ pub(super) mod events {
 
 // Public only within this private module: `with` above re-exports it from generated code.
 pub use routing::sidetrack::policy::types;
-pub(super) use routing::sidetrack::policy::{host, request};
+pub(super) use routing::sidetrack::policy::{host, request, store};

@@ -1,130 +1,174 @@
-//! What the pipeline asks: a component first, a native policy last, an answer always.
+//! What the pipeline asks: components in order, a native policy last, an answer always.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use super::cache::Cache;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::instance::{Question, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
 use super::native::NativeLink;
-use super::slot::{Reply, Slot};
-use super::{BuiltIn, Digest, Event, PolicySource, Request, SessionOwner, Settings, lock};
+use super::slot::{Asked, Reply, Slot};
+use super::swap::{LinkStatus, Replacement, SwapError, SwapProblem, Swapped};
+use super::{BuiltIn, Event, PolicyLink, PolicySource, Request, SessionOwner, Settings, lock};
 use crate::types::{Decision, Roster};
 
 /// Policies asked in order until one does not defer; the last is native and always answers.
 ///
-/// Shared by reference between the pipeline's threads. A call takes as long as the policy computes,
-/// under a mutex, and never blocks on anything else.
+/// Shared by reference between the pipeline's threads. A call takes as long as the policies compute,
+/// under a mutex for each, and never blocks on anything else. Each link's version can be replaced at
+/// any time; the number of links stays.
 pub struct Chain {
-    component: Option<ComponentLink>,
-    native: Mutex<NativeLink>,
+    links: Vec<Link>,
+    last: Mutex<NativeLink>,
+    settings: Settings,
     listening: AtomicBool,
 }
 
-struct ComponentLink {
-    slot: Slot,
-    around: Surroundings,
+enum Link {
+    Component(Box<Slot>),
+    /// For measuring what a component costs.
+    Native {
+        name: String,
+        twin: Mutex<NativeLink>,
+    },
 }
 
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     pub decision: Decision,
-    /// The policy version that was live.
+    /// The version that decided: of the link that answered, or of the first when the last one did.
     pub generation: u64,
-    /// Who decided. A [`Decision::Defer`] of the native link to `find` means that no policy looked,
-    /// so the session table is to be asked.
+    /// Who decided. A [`Decision::Defer`] of the last link to `find` means that no policy looked, so
+    /// the session table is to be asked.
     pub link: LinkName,
-    /// Why, in the policy's or the host's words; only kept while somebody
+    /// Why, in the deciding policy's or the host's words; only kept while somebody
     /// [listens](Chain::listen).
+    pub explanation: Option<String>,
+    /// What each link said, in order; only kept while somebody listens.
+    pub steps: Vec<Step>,
+}
+
+/// A link of the chain, by its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkName {
+    Link(usize),
+    /// The native one behind all others.
+    Last,
+}
+
+/// One link's part in an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    pub link: String,
+    pub generation: u64,
+    /// None when it failed or gave a bad answer.
+    pub decision: Option<Decision>,
     pub explanation: Option<String>,
 }
 
-/// A link of the chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LinkName {
-    Component,
-    Native,
-}
-
-impl fmt::Display for LinkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Component => "component",
-            Self::Native => "native",
-        })
-    }
-}
-
-/// A chain in words and numbers, for the start-up summary and the admin interface.
+/// A chain in words and numbers, for the start-up summary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
-    pub name: String,
-    pub generation: u64,
-    /// Of the policy file; none when the chain is native from the start.
-    pub digest: Option<Digest>,
-    /// Optional interfaces the policy exports.
-    pub interfaces: Vec<&'static str>,
-    /// False once the policy was taken out of service.
-    pub in_service: bool,
+    pub links: Vec<LinkStatus>,
     /// The native last link.
     pub fallback: BuiltIn,
 }
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, generation, digest, interfaces, in_service, fallback } = self;
-        let Some(digest) = digest else { return write!(f, "{name} (native)") };
-        write!(f, "{name} (component {digest}, generation {generation}")?;
-        if !interfaces.is_empty() {
-            write!(f, ", with {}", interfaces.join(", "))?;
+        for LinkStatus { name, generation, digest, interfaces, in_service, .. } in &self.links {
+            let Some(digest) = digest else {
+                write!(f, "{name} (native), then ")?;
+                continue;
+            };
+            write!(f, "{name} (component {digest}, generation {generation}")?;
+            if !interfaces.is_empty() {
+                write!(f, ", with {}", interfaces.join(", "))?;
+            }
+            if !in_service {
+                f.write_str(", out of service")?;
+            }
+            f.write_str("), then ")?;
         }
-        if !in_service {
-            f.write_str(", out of service")?;
-        }
-        write!(f, "), then {fallback} (native)")
+        write!(f, "{} (native)", self.fallback)
     }
 }
 
 impl Chain {
-    /// Compiles the policy, checks it against the contract, configures it, and tries it out.
+    /// A chain of one policy without options.
     ///
     /// # Errors
-    /// One line that says what is wrong with the policy.
+    /// As [`Self::build`].
+    #[allow(clippy::needless_pass_by_value, reason = "the chain keeps it")]
     pub fn load(
         source: &PolicySource,
         settings: &Settings,
         sessions: Arc<dyn SessionOwner>,
     ) -> Result<Self, LoadError> {
-        Self::build(source, settings, sessions)
-            .map_err(|problem| LoadError { policy: source.to_string(), problem })
+        Self::build(&[PolicyLink::plain(source.clone())], settings, &sessions)
     }
 
-    fn build(
-        source: &PolicySource,
+    /// Compiles the policies, checks them against the contract, configures them, and tries them out.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with which policy.
+    pub fn build(
+        links: &[PolicyLink],
         settings: &Settings,
-        sessions: Arc<dyn SessionOwner>,
-    ) -> Result<Self, LoadProblem> {
-        let (twin, options) = match (source, settings.fallback) {
-            (PolicySource::Native(known), _) | (PolicySource::BuiltIn(known), None) => {
-                (*known, settings.options.as_str())
+        sessions: &Arc<dyn SessionOwner>,
+    ) -> Result<Self, LoadError> {
+        let problem = |link: &PolicyLink, problem| LoadError { policy: link.source.to_string(), problem };
+        // A native policy at the end is the last link itself.
+        let (links, last) = match links.split_last() {
+            Some((PolicyLink { source: PolicySource::Native(known), options }, before))
+                if known.always_answers() && settings.fallback.is_none() =>
+            {
+                (before, Some((*known, options)))
             }
-            // The options are meant for another policy.
-            (_, fallback) => (fallback.unwrap_or(BuiltIn::LeastConnection), "{}"),
+            Some((PolicyLink { source: PolicySource::BuiltIn(known), options }, _))
+                if known.always_answers() && settings.fallback.is_none() =>
+            {
+                (links, Some((*known, options)))
+            }
+            _ => (links, None),
         };
-        let native = NativeLink::new(twin, options).map_err(LoadProblem::Options)?;
-        let component = if let PolicySource::Native(_) = source {
-            None
-        } else {
-            let engine = Engine::new().map_err(LoadProblem::Engine)?;
-            let (options, limits) = (settings.options.clone(), settings.limits);
-            let around = Surroundings { engine, sessions, options, limits };
-            let (version, instance) = load::load(source, &around)?;
-            Some(ComponentLink { slot: Slot::new(version, instance), around })
-        };
-        Ok(Self { component, native: Mutex::new(native), listening: AtomicBool::new(false) })
+        let fallback = settings.fallback.unwrap_or(BuiltIn::LeastConnection);
+        let (twin, options) = last.map_or((fallback, "{}"), |(known, options)| (known, options.as_str()));
+        let native = |known, options| NativeLink::new(known, options).map_err(LoadProblem::Options);
+        let last =
+            native(twin, options).map_err(|said| LoadError { policy: twin.to_string(), problem: said })?;
+
+        let generations = Arc::new(AtomicU64::new(0));
+        let mut made: Vec<Link> = Vec::with_capacity(links.len());
+        let mut shared: Option<(Arc<Engine>, Arc<Cache>)> = None;
+        for link in links {
+            let name = free_name(link.source.name(), &made);
+            if let PolicySource::Native(known) = link.source {
+                let twin = native(known, &link.options).map_err(|said| problem(link, said))?;
+                made.push(Link::Native { name, twin: Mutex::new(twin) });
+                continue;
+            }
+            let (engine, cache) = match &shared {
+                Some(both) => both.clone(),
+                None => {
+                    let engine = Engine::new().map_err(|said| problem(link, LoadProblem::Engine(said)))?;
+                    let cache = if settings.cache { Cache::open() } else { Cache::none() };
+                    shared.insert((Arc::new(engine), Arc::new(cache))).clone()
+                }
+            };
+            let (sessions, store, limits) = (Arc::clone(sessions), Arc::default(), settings.limits);
+            let around = Surroundings { engine, cache, sessions, store, limits };
+            let (version, instance) = load::load_link(link, &around)?;
+            let slot = Slot::new(name, around, version, instance, Arc::clone(&generations));
+            made.push(Link::Component(Box::new(slot)));
+        }
+        let (last, listening) = (Mutex::new(last), AtomicBool::new(false));
+        Ok(Self { links: made, last, settings: settings.clone(), listening })
     }
 
     /// Chooses a worker for a connection whose session is new or absent. Without workers the answer
@@ -134,46 +178,78 @@ impl Chain {
     pub fn balance(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
         debug_assert_eq!(loads.len(), roster.workers.len(), "one load per worker");
         if roster.workers.is_empty() {
-            return self.nobody(Reply::default());
+            return self.nobody();
         }
-        let reply = match &self.component {
-            Some(link) => link.ask(Question::Balance, roster, loads, request, self.is_listening()),
-            None => Reply::default(),
-        };
-        match reply.decision {
-            Some(decision) if decision != Decision::Defer => Answer {
-                decision,
-                generation: reply.generation,
-                link: LinkName::Component,
-                explanation: reply.explanation,
-            },
-            _ => Answer { decision: lock(&self.native).balance(roster, loads), ..self.nobody(reply) },
+        let asked = Asked { question: Question::Balance, roster, loads, listening: self.is_listening() };
+        let mut answer = self.ask(&asked, request);
+        if answer.decision == Decision::Defer {
+            let decision = lock(&self.last).balance(roster, loads);
+            if asked.listening {
+                let link = lock(&self.last).built_in().to_string();
+                let decision = Some(decision.clone());
+                answer.steps.push(Step { link, generation: 0, decision, explanation: None });
+            }
+            answer = Answer { decision, link: LinkName::Last, ..answer };
         }
+        answer
     }
 
-    /// Asks a policy that keeps its own books for the worker of session `sid`. Any other defers at
+    /// What [`Self::balance`] answers, with every link's reasons. The policies are really asked.
+    pub fn explain(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
+        let before = self.listening.swap(true, Ordering::Relaxed);
+        let answer = self.balance(roster, loads, request);
+        self.listening.store(before, Ordering::Relaxed);
+        answer
+    }
+
+    /// Asks policies that keep their own books for the worker of session `sid`. Any other defers at
     /// once and at no cost.
     pub fn find(&self, sid: &str, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
-        let link = match &self.component {
-            Some(link) if link.slot.has_sessions() && !roster.workers.is_empty() => link,
-            _ => return self.nobody(Reply::default()),
-        };
-        let reply = link.ask(Question::Find(sid), roster, loads, request, self.is_listening());
-        match reply.decision {
-            Some(decision) => Answer {
-                decision,
-                generation: reply.generation,
-                link: LinkName::Component,
-                explanation: reply.explanation,
-            },
-            None => self.nobody(reply),
+        if roster.workers.is_empty() {
+            return self.nobody();
         }
+        let asked = Asked { question: Question::Find(sid), roster, loads, listening: self.is_listening() };
+        self.ask(&asked, request)
     }
 
-    /// Tells a policy that exports `events` what happened.
+    /// Asks one link after another until one decides. A [`Decision::Defer`] is the last answer there
+    /// was, or of the last link when nobody could be asked.
+    fn ask(&self, asked: &Asked<'_>, request: &mut Request) -> Answer {
+        let mut answer = self.nobody();
+        for (place, link) in self.links.iter().enumerate() {
+            let Some(reply) = link.ask(asked, request) else { continue };
+            if place == 0 && reply.generation > 0 {
+                answer.generation = reply.generation;
+            }
+            if asked.listening {
+                answer.steps.push(Step {
+                    link: link.name().to_owned(),
+                    generation: reply.generation,
+                    decision: reply.decision.clone(),
+                    explanation: reply.explanation.clone(),
+                });
+            }
+            answer.explanation = reply.explanation.or(answer.explanation);
+            match reply.decision {
+                None => {}
+                Some(Decision::Defer) => answer.link = LinkName::Link(place),
+                Some(decision) => {
+                    answer.decision = decision;
+                    answer.generation = reply.generation;
+                    answer.link = LinkName::Link(place);
+                    return answer;
+                }
+            }
+        }
+        answer
+    }
+
+    /// Tells the policies that export `events` what happened.
     pub fn notice(&self, event: Event<'_>) {
-        if let Some(link) = &self.component {
-            link.slot.notice(&link.around, event);
+        for link in &self.links {
+            if let Link::Component(slot) = link {
+                slot.notice(event);
+            }
         }
     }
 
@@ -183,64 +259,138 @@ impl Chain {
         self.listening.store(listening, Ordering::Relaxed);
     }
 
+    /// Loads another version and puts it in the place of a link's, the first link's when none is
+    /// named. Takes as long as compiling does; decisions go on meanwhile, and wait for microseconds at
+    /// the end.
+    ///
+    /// # Errors
+    /// One line that says why it was not taken. The version before stays, with its state.
+    pub fn replace(&self, link: Option<&str>, replacement: &Replacement) -> Result<Swapped, SwapError> {
+        let slot = self.slot(link)?;
+        let policy = replacement.link.source.to_string();
+        let kept = || format!("generation {} ({})", slot.generation(), slot.link().source);
+        let problem = |problem| SwapError::Problem { policy: policy.clone(), problem, kept: kept() };
+        if let PolicySource::Native(_) = replacement.link.source {
+            return Err(SwapError::Native(policy));
+        }
+        let load_error =
+            |problem| SwapError::Load(LoadError { policy: replacement.link.source.to_string(), problem });
+        let read = load::read(&replacement.link).map_err(load_error)?;
+        if !replacement.forgive && slot.was_quarantined(read.digest) {
+            return Err(problem(SwapProblem::Quarantined(read.digest)));
+        }
+        let (version, instance) = load::load(read, slot.around()).map_err(load_error)?;
+        let swapped = slot
+            .exchange(version, instance, replacement.discard_state, self.settings.trial)
+            .map_err(problem)?;
+        let Swapped { link, policy, digest, generation, state } = &swapped;
+        tracing::info!(link, policy, %digest, generation, state = state.words(), "policy replaced");
+        Ok(swapped)
+    }
+
+    /// Puts a link's version before back.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn roll_back(&self, link: Option<&str>) -> Result<Swapped, SwapError> {
+        let slot = self.slot(link)?;
+        let swapped = slot.roll_back().ok_or_else(|| SwapError::NothingBefore(slot.name().to_owned()))?;
+        let Swapped { link, policy, generation, .. } = &swapped;
+        tracing::info!(link, policy, generation, "policy rolled back as asked");
+        Ok(swapped)
+    }
+
+    /// Loads a link's file again. None when its content is that of the live version.
+    ///
+    /// # Errors
+    /// As [`Self::replace`].
+    pub fn reload(&self, link: &str) -> Result<Option<Swapped>, SwapError> {
+        let slot = self.slot(Some(link))?;
+        let replacement = Replacement { link: slot.link(), discard_state: false, forgive: false };
+        let unchanged = load::read(&replacement.link).is_ok_and(|read| read.digest == slot.digest());
+        if unchanged {
+            return Ok(None);
+        }
+        self.replace(Some(link), &replacement).map(Some)
+    }
+
+    /// The links that come from files, by name.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, std::path::PathBuf)> {
+        let file = |link: &Link| match link {
+            Link::Component(slot) => match slot.link().source {
+                PolicySource::File(path) => Some((slot.name().to_owned(), path)),
+                _ => None,
+            },
+            Link::Native { .. } => None,
+        };
+        self.links.iter().filter_map(file).collect()
+    }
+
+    /// The link of that name, or the first one that can be replaced.
+    fn slot(&self, wanted: Option<&str>) -> Result<&Slot, SwapError> {
+        let found = match wanted {
+            Some(name) => self.links.iter().find(|link| link.name() == name),
+            None => self
+                .links
+                .iter()
+                .find(|link| matches!(link, Link::Component(_)))
+                .or_else(|| self.links.first()),
+        };
+        match found {
+            Some(Link::Component(slot)) => Ok(slot),
+            Some(Link::Native { name, .. }) => Err(SwapError::Native(name.clone())),
+            None => {
+                let links: Vec<_> = self.links.iter().map(Link::name).collect();
+                let last = lock(&self.last).built_in();
+                let links = if links.is_empty() { format!("{last} (native)") } else { links.join(", ") };
+                Err(SwapError::NoLink { wanted: wanted.unwrap_or("1").to_owned(), links })
+            }
+        }
+    }
+
+    /// All links' counters together.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let mut counts = self.component.as_ref().map(|link| link.slot.counts()).unwrap_or_default();
-        counts.native_calls = lock(&self.native).calls;
+        let mut counts = Counts::default();
+        for link in &self.links {
+            match link {
+                Link::Component(slot) => counts = counts.plus(slot.counts()),
+                Link::Native { twin, .. } => counts.native_calls += lock(twin).calls,
+            }
+        }
+        counts.native_calls += lock(&self.last).calls;
         counts
     }
 
     #[must_use]
     pub fn describe(&self) -> Description {
-        let fallback = lock(&self.native).built_in();
-        match &self.component {
-            Some(ComponentLink { slot, .. }) => {
-                let (name, digest, interfaces) = slot.describe();
-                Description {
-                    name,
-                    generation: slot.generation(),
-                    digest: Some(digest),
-                    interfaces,
-                    in_service: slot.in_service(),
-                    fallback,
-                }
-            }
-            None => Description {
-                name: fallback.name().to_owned(),
-                generation: 1,
-                digest: None,
-                interfaces: vec![],
-                in_service: true,
-                fallback,
-            },
-        }
+        let links = self.links.iter().map(Link::status).collect();
+        Description { links, fallback: lock(&self.last).built_in() }
     }
 
-    /// The answer of a policy by itself, without the rest of the chain; none when it failed. For
-    /// test vectors.
-    pub(super) fn first(&self, roster: &Roster, loads: &[u32]) -> Option<Decision> {
-        match &self.component {
-            Some(link) => link.ask(Question::Balance, roster, loads, &mut Request::default(), false).decision,
-            None => Some(lock(&self.native).balance(roster, loads)),
+    /// The answer of the first policy by itself, without the rest of the chain; none when it failed.
+    /// For test vectors.
+    pub(super) fn first(
+        &self,
+        question: Question<'_>,
+        roster: &Roster,
+        loads: &[u32],
+        request: &mut Request,
+    ) -> Option<Decision> {
+        let asked = Asked { question, roster, loads, listening: false };
+        match self.links.first() {
+            Some(link) => link.ask(&asked, request).map_or(Some(Decision::Defer), |reply| reply.decision),
+            None => Some(lock(&self.last).ask(question, roster, loads, request)),
         }
     }
 
     /// Starts a new instance of the first link, with the state of the old one. For test vectors.
     pub(super) fn renew(&self, roster: &Roster) -> Result<(), String> {
-        match &self.component {
-            Some(link) => link.slot.renew().map_err(|fault| fault.to_string()),
-            None => lock(&self.native).renew(roster),
-        }
-    }
-
-    /// Starts a new instance of the first link that remembers nothing. For test vectors.
-    pub(super) fn reset(&self) -> Result<(), String> {
-        match &self.component {
-            Some(link) => {
-                link.slot.reset();
-                Ok(())
-            }
-            None => lock(&self.native).reset(),
+        match self.links.first() {
+            Some(Link::Component(slot)) => slot.renew().map_err(|fault| fault.to_string()),
+            Some(Link::Native { twin, .. }) => lock(twin).renew(roster),
+            None => lock(&self.last).renew(roster),
         }
     }
 
@@ -249,32 +399,74 @@ impl Chain {
     }
 
     /// Nobody has decided yet.
-    fn nobody(&self, reply: Reply) -> Answer {
-        let generation = match (reply.generation, &self.component) {
-            (0, Some(link)) => link.slot.generation(),
-            (0, None) => 1,
-            (generation, _) => generation,
+    fn nobody(&self) -> Answer {
+        let generation = match self.links.first() {
+            Some(Link::Component(slot)) => slot.generation(),
+            _ => 1,
         };
         Answer {
             decision: Decision::Defer,
             generation,
-            link: LinkName::Native,
-            explanation: reply.explanation,
+            link: LinkName::Last,
+            explanation: None,
+            steps: Vec::new(),
         }
     }
 }
 
-impl ComponentLink {
-    fn ask(
-        &self,
-        question: Question<'_>,
-        roster: &Roster,
-        loads: &[u32],
-        request: &mut Request,
-        listening: bool,
-    ) -> Reply {
-        self.slot.ask(&self.around, question, roster, loads, request, listening)
+impl Link {
+    fn name(&self) -> &str {
+        match self {
+            Self::Component(slot) => slot.name(),
+            Self::Native { name, .. } => name,
+        }
     }
+
+    /// None when it has nothing to say to such questions.
+    fn ask(&self, asked: &Asked<'_>, request: &mut Request) -> Option<Reply> {
+        match self {
+            Self::Component(slot) => {
+                let concerned = matches!(asked.question, Question::Balance) || slot.has_sessions();
+                concerned.then(|| slot.ask(asked, request))
+            }
+            Self::Native { twin, .. } => {
+                let decision = lock(twin).ask(asked.question, asked.roster, asked.loads, request);
+                Some(Reply { decision: Some(decision), generation: 0, explanation: None })
+            }
+        }
+    }
+
+    fn status(&self) -> LinkStatus {
+        match self {
+            Self::Component(slot) => slot.status(),
+            Self::Native { name, twin } => {
+                let twin = lock(twin);
+                LinkStatus {
+                    name: name.clone(),
+                    policy: format!("native:{}", twin.built_in()),
+                    options: twin.options().to_owned(),
+                    generation: 0,
+                    digest: None,
+                    interfaces: vec![],
+                    in_service: true,
+                    since: SystemTime::UNIX_EPOCH,
+                    trial: None,
+                    counts: Counts { native_calls: twin.calls, ..Counts::default() },
+                    stored: (0, 0),
+                    history: vec![],
+                }
+            }
+        }
+    }
+}
+
+/// A name no other link has.
+fn free_name(name: String, links: &[Link]) -> String {
+    let taken = |name: &str| links.iter().any(|link| link.name() == name);
+    if !taken(&name) {
+        return name;
+    }
+    (2..).map(|number| format!("{name}-{number}")).find(|name| !taken(name)).unwrap_or(name)
 }
 
 impl fmt::Debug for Chain {

@@ -19,6 +19,34 @@ pub struct Counts {
     pub states_lost: u64,
     /// Versions taken out of service.
     pub quarantines: u64,
+    /// Versions put in another one's place.
+    pub swaps: u64,
+    /// Versions that returned because the one after them was not fit.
+    pub rollbacks: u64,
+}
+
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            calls: self.calls + other.calls,
+            native_calls: self.native_calls + other.native_calls,
+            faults: FaultCounts {
+                fuel: self.faults.fuel + other.faults.fuel,
+                deadline: self.faults.deadline + other.faults.deadline,
+                memory: self.faults.memory + other.faults.memory,
+                oversized: self.faults.oversized + other.faults.oversized,
+                trap: self.faults.trap + other.faults.trap,
+            },
+            bad_answers: self.bad_answers + other.bad_answers,
+            rebuilds: self.rebuilds + other.rebuilds,
+            states_lost: self.states_lost + other.states_lost,
+            quarantines: self.quarantines + other.quarantines,
+            swaps: self.swaps + other.swaps,
+            rollbacks: self.rollbacks + other.rollbacks,
+        }
+    }
 }
 
 /// Faults by kind.

@@ -3,13 +3,14 @@
 //! Every answer is immediate. Fuel does not run while the host works, so each call is charged for it
 //! separately, and nothing here blocks.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
-use super::bindings::{host, request, types};
-use super::{Request, SessionOwner, shorten};
+use super::bindings::{host, request, store, types};
+use super::store::Store;
+use super::{Request, SessionOwner, lock, shorten};
 
 /// Where `now` counts from: once per process, so that it never goes back, whatever is rebuilt.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -31,6 +32,7 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 pub(super) struct HostState {
     policy: Arc<str>,
     sessions: Arc<dyn SessionOwner>,
+    store: Arc<Mutex<Store>>,
     memory: usize,
     /// Set when the instance was refused memory; tells that trap from others.
     pub(super) memory_refused: bool,
@@ -49,10 +51,16 @@ pub(super) struct HostState {
 }
 
 impl HostState {
-    pub(super) fn new(policy: Arc<str>, sessions: Arc<dyn SessionOwner>, memory: usize) -> Self {
+    pub(super) fn new(
+        policy: Arc<str>,
+        sessions: Arc<dyn SessionOwner>,
+        store: Arc<Mutex<Store>>,
+        memory: usize,
+    ) -> Self {
         Self {
             policy,
             sessions,
+            store,
             memory,
             memory_refused: false,
             host_budget: 0,
@@ -199,6 +207,31 @@ impl host::Host for HostState {
             self.explanation = Some(escape(&shorten(&text, EXPLANATION)));
         }
         Ok(())
+    }
+}
+
+impl store::Host for HostState {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        self.charge(cost::TEXT + key.len())?;
+        let value = lock(&self.store).get(&key).map(ToOwned::to_owned);
+        self.charge(value.as_ref().map_or(0, Vec::len))?;
+        Ok(value)
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<bool> {
+        self.charge(cost::TEXT + key.len() + value.len())?;
+        Ok(lock(&self.store).set(key, value))
+    }
+
+    fn delete(&mut self, key: String) -> wasmtime::Result<()> {
+        self.charge(cost::TEXT + key.len())?;
+        lock(&self.store).delete(&key);
+        Ok(())
+    }
+
+    fn add(&mut self, key: String, number: i64) -> wasmtime::Result<i64> {
+        self.charge(cost::TEXT + key.len())?;
+        Ok(lock(&self.store).add(key, number).unwrap_or(0))
     }
 }
 

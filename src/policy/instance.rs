@@ -3,20 +3,24 @@
 //! One store holds one instance and dies with it: a trap makes a store unusable, and instances are
 //! only freed with their store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use wasmtime::Store;
 
-use super::bindings::{events, routing, sessions, state, types};
+use super::bindings::{events, routing, schema, sessions, state, types};
+use super::cache::Cache;
 use super::engine::Engine;
 use super::fault::Fault;
 use super::host::HostState;
+use super::store::Store as Values;
 use super::version::Version;
 use super::{Event, Limits, Request, SessionOwner, one_line, shorten};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// The most one result or one argument to the host may carry.
 const HAND_OVER: usize = 64 << 10;
+/// Longest name of a state's form, in characters.
+const FORM: usize = 64;
 /// Longest text of a refusal, in characters.
 const REFUSAL_TEXT: usize = 256;
 /// How many times a decision's time setting up may take.
@@ -25,10 +29,13 @@ const SETUP_PATIENCE: u32 = 20;
 const FUEL_PER_HOST_NANOSECOND: u64 = 4;
 
 /// What an instance is made with besides its version.
+#[derive(Clone)]
 pub(super) struct Surroundings {
-    pub(super) engine: Engine,
+    pub(super) engine: Arc<Engine>,
+    pub(super) cache: Arc<Cache>,
     pub(super) sessions: Arc<dyn SessionOwner>,
-    pub(super) options: String,
+    /// Of this link of the chain, whatever version it runs.
+    pub(super) store: Arc<Mutex<Values>>,
     pub(super) limits: Limits,
 }
 
@@ -52,6 +59,7 @@ pub(super) struct Instance {
     routing: routing::Routing,
     sessions: Option<sessions::RoutingSessions>,
     state: Option<state::RoutingState>,
+    schema: Option<schema::RoutingSchema>,
     events: Option<events::RoutingEvents>,
     decision: Budget,
     limits: Limits,
@@ -80,7 +88,12 @@ impl Instance {
     /// Instantiates and configures. `fuel` is for both together.
     pub(super) fn start(version: &Version, around: &Surroundings, fuel: u64) -> Result<Self, StartError> {
         let limits = around.limits;
-        let state = HostState::new(Arc::clone(&version.name), Arc::clone(&around.sessions), limits.memory);
+        let state = HostState::new(
+            Arc::clone(&version.name),
+            Arc::clone(&around.sessions),
+            Arc::clone(&around.store),
+            limits.memory,
+        );
         let mut store = Store::new(around.engine.inner(), state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(HAND_OVER);
@@ -91,16 +104,17 @@ impl Instance {
             Ok(instance) => instance,
             Err(error) => return Err(Fault::new("instantiation", &error, store.data()).into()),
         };
-        let (routing, sessions, state, events) = (|| {
+        let (routing, sessions, state, schema, events) = (|| {
             let store = &mut store;
             let sessions = version.sessions.as_ref().map(|found| found.load(&mut *store, &instance));
             let state = version.state.as_ref().map(|found| found.load(&mut *store, &instance));
+            let schema = version.schema.as_ref().map(|found| found.load(&mut *store, &instance));
             let events = version.events.as_ref().map(|found| found.load(&mut *store, &instance));
             let routing = version.routing.load(&mut *store, &instance)?;
-            Ok((routing, sessions.transpose()?, state.transpose()?, events.transpose()?))
+            Ok((routing, sessions.transpose()?, state.transpose()?, schema.transpose()?, events.transpose()?))
         })()
         .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
-        match routing.sidetrack_policy_policy().call_configure(&mut store, &around.options) {
+        match routing.sidetrack_policy_policy().call_configure(&mut store, &version.options) {
             Ok(Ok(())) => {}
             Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
             Err(error) => return Err(Fault::new("configure", &error, store.data()).into()),
@@ -111,6 +125,7 @@ impl Instance {
             routing,
             sessions,
             state,
+            schema,
             events,
             decision,
             limits,
@@ -191,6 +206,27 @@ impl Instance {
         let Some(state) = &self.state else { return Ok(Ok(())) };
         let restored = state.sidetrack_policy_state().call_restore(&mut self.store, saved);
         Ok(self.end("restore", restored)?.map_err(|said| shorten(&said, REFUSAL_TEXT)))
+    }
+
+    /// The form of what it saves, when it names one.
+    pub(super) fn form(&mut self) -> Result<Option<String>, Fault> {
+        self.begin(self.decision);
+        let Some(schema) = &self.schema else { return Ok(None) };
+        let form = schema.sidetrack_policy_schema().call_current(&mut self.store);
+        Ok(Some(shorten(&self.end("schema", form)?, FORM)))
+    }
+
+    /// Whether it takes a state of that form; one that does not say is to be tried.
+    pub(super) fn reads(&mut self, form: &str) -> Result<bool, Fault> {
+        self.begin(self.decision);
+        let Some(schema) = &self.schema else { return Ok(true) };
+        let reads = schema.sidetrack_policy_schema().call_reads(&mut self.store, form);
+        self.end("reads", reads)
+    }
+
+    /// What the last call took of a decision's budget.
+    pub(super) fn fuel_spent(&self) -> u64 {
+        self.decision.fuel.saturating_sub(self.fuel_left())
     }
 
     /// Tells it what happened, when it wants to know.

@@ -1,5 +1,6 @@
 //! From a policy file to an instance that may serve, with every check on the way.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -7,9 +8,19 @@ use std::sync::Arc;
 use super::contract::ContractError;
 use super::fault::Fault;
 use super::instance::{Instance, Question, StartError, Surroundings};
-use super::version::Version;
-use super::{PolicySource, Request};
+use super::version::{Digest, Version};
+use super::{PolicyLink, PolicySource, Request};
 use crate::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
+
+/// Reads and loads: what a start and a replacement have in common.
+pub(super) fn load_link(
+    link: &PolicyLink,
+    around: &Surroundings,
+) -> Result<(Arc<Version>, Instance), LoadError> {
+    read(link)
+        .and_then(|read| load(read, around))
+        .map_err(|problem| LoadError { policy: link.source.to_string(), problem })
+}
 
 /// A policy that was not taken. One line that says what was expected and found.
 #[derive(Debug, thiserror::Error)]
@@ -65,22 +76,34 @@ impl From<StartError> for LoadProblem {
     }
 }
 
-/// Reads, compiles, configures and tries a policy. The instance is fresh: the trial ran on another.
-pub(super) fn load(
-    source: &PolicySource,
-    around: &Surroundings,
-) -> Result<(Arc<Version>, Instance), LoadProblem> {
-    let read;
-    let bytes = match source {
-        PolicySource::BuiltIn(known) | PolicySource::Native(known) => known.wasm(),
-        PolicySource::File(path) => {
-            read = fs::read(path).map_err(LoadProblem::Read)?;
-            &read
-        }
+/// A policy's file as it was read, and what it is to be configured with.
+pub(super) struct Read {
+    pub(super) source: PolicySource,
+    /// A component, or a core module with embedded type information.
+    pub(super) bytes: Cow<'static, [u8]>,
+    pub(super) options: String,
+    /// Of the file.
+    pub(super) digest: Digest,
+}
+
+/// Reads what a link names.
+pub(super) fn read(link: &PolicyLink) -> Result<Read, LoadProblem> {
+    let PolicyLink { source, options } = link.clone();
+    let bytes = match &source {
+        PolicySource::BuiltIn(known) | PolicySource::Native(known) => Cow::Borrowed(known.wasm()),
+        PolicySource::File(path) => Cow::Owned(fs::read(path).map_err(LoadProblem::Read)?),
     };
+    let digest = Digest::of(&bytes);
+    Ok(Read { source, bytes, options, digest })
+}
+
+/// Compiles, configures and tries a policy. The instance is fresh: the trial ran on another.
+pub(super) fn load(read: Read, around: &Surroundings) -> Result<(Arc<Version>, Instance), LoadProblem> {
     let fuel = around.limits.setup_fuel;
-    let mut version = Version::compile(&around.engine, &source.name(), bytes)?;
-    let mut trial = Instance::start(&version, around, fuel)?;
+    let mut version = Version::compile(&around.engine, &around.cache, read)?;
+    // What it keeps while it is tried is not to be found later.
+    let apart = Surroundings { store: Arc::default(), ..around.clone() };
+    let mut trial = Instance::start(&version, &apart, fuel)?;
     version.configure_fuel = fuel.saturating_sub(trial.fuel_left());
     try_out(&mut trial)?;
     let instance = Instance::start(&version, around, fuel)?;

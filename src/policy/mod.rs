@@ -1,14 +1,15 @@
 //! The policy host: which worker shall have a connection, asked of a WebAssembly component.
 //!
-//! A [`Chain`] is asked about each connection and always answers. Its first link is a component
-//! (one of the built-ins or a file), its last a native twin of a built-in policy that takes over
-//! whenever the component defers, fails or talks nonsense. The component is bounded in
+//! A [`Chain`] is asked about each connection and always answers. Its links are components (built-ins
+//! or files), asked in order until one does not defer; its last is a native twin of a built-in policy
+//! that takes over when all of them defer, fail or talk nonsense. A component is bounded in
 //! instructions, time, memory and output, and reaches nothing but the request and a few harmless
-//! host functions; what it does wrong costs one answer, and after a few faults its service.
+//! host functions; what it does wrong costs one answer, and after a few faults its version's service.
+//! A version is replaced while connections flow, with its state, and returns when the new one fails.
 //!
 //! ```text
-//! engine ── version (compiled, checked) ── instance (one store, one call at a time)
-//!                       └───────── slot (the live one, rebuilt after a fault) ── chain ── pipeline
+//! engine, cache ── version (compiled, checked) ── instance (one store, one call at a time)
+//!                          └───── slot (the live one, those before, its trial) ── chain ── pipeline
 //! ```
 //!
 //! This module knows no socket and no session table; the pipeline brings requests and loads, and
@@ -16,6 +17,7 @@
 //! code generated from it stays behind `bindings`.
 
 mod bindings;
+mod cache;
 mod chain;
 mod contract;
 mod counts;
@@ -28,20 +30,26 @@ mod native;
 mod settings;
 mod slot;
 mod source;
+mod store;
+mod swap;
+mod trial;
 mod vectors;
 mod version;
+mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use chain::{Answer, Chain, Description, LinkName};
+pub use chain::{Answer, Chain, Description, LinkName, Step};
 pub use contract::ContractError;
 pub use counts::{Counts, FaultCounts};
 pub use fault::{Fault, FaultKind};
 pub use load::{LoadError, LoadProblem};
 pub use settings::{Limits, Settings};
-pub use source::{BuiltIn, PolicySource, UnknownPolicy};
+pub use source::{BuiltIn, LinkError, PolicyLink, PolicySource, UnknownPolicy};
+pub use swap::{Carried, Ending, LinkStatus, Past, Replacement, SwapError, SwapProblem, Swapped};
 pub use vectors::{VectorError, Vectors};
 pub use version::Digest;
+pub use watch::Watch;
 
 pub use crate::types::Request;
 use crate::types::WorkerId;

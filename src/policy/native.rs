@@ -1,8 +1,9 @@
 //! The built-in policies compiled natively: the last link of every chain, which always answers.
 
-use sidetrack_policy::Policy;
+use sidetrack_policy::{Policy, native};
 
-use super::BuiltIn;
+use super::instance::Question;
+use super::{BuiltIn, Request};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// A [`Policy`] behind a pointer, for which the trait itself is not made (it knows how to begin).
@@ -10,6 +11,7 @@ trait Twin: Send {
     fn configure(&mut self, json: &str) -> Result<(), String>;
     fn set_workers(&mut self, workers: &[sidetrack_policy::Worker]);
     fn balance(&mut self, loads: &[u32]) -> sidetrack_policy::Decision;
+    fn find(&mut self, sid: &str, loads: &[u32]) -> sidetrack_policy::Decision;
     fn save(&mut self) -> Vec<u8>;
     fn restore(&mut self, state: &[u8]) -> Result<(), String>;
 }
@@ -25,6 +27,10 @@ impl<P: Policy + Send> Twin for P {
 
     fn balance(&mut self, loads: &[u32]) -> sidetrack_policy::Decision {
         Policy::balance(self, loads)
+    }
+
+    fn find(&mut self, sid: &str, loads: &[u32]) -> sidetrack_policy::Decision {
+        Policy::find(self, sid, loads)
     }
 
     fn save(&mut self) -> Vec<u8> {
@@ -62,18 +68,35 @@ impl NativeLink {
         self.built_in
     }
 
+    pub(super) fn options(&self) -> &str {
+        &self.options
+    }
+
+    /// Asks with the request at hand, as a component is asked.
+    pub(super) fn ask(
+        &mut self,
+        question: Question<'_>,
+        roster: &Roster,
+        loads: &[u32],
+        request: &Request,
+    ) -> Decision {
+        let reads_request = self.built_in.reads_request();
+        let mut answer = || match question {
+            Question::Balance => self.balance(roster, loads),
+            Question::Find(sid) => {
+                self.follow(roster);
+                self.calls += 1;
+                plain(self.twin.find(sid, loads))
+            }
+        };
+        if reads_request { native::with_request(described(request), answer) } else { answer() }
+    }
+
+    /// Asks one that looks at no request.
     pub(super) fn balance(&mut self, roster: &Roster, loads: &[u32]) -> Decision {
         self.follow(roster);
         self.calls += 1;
-        match self.twin.balance(loads) {
-            sidetrack_policy::Decision::Worker(id) => Decision::Worker(WorkerId(id)),
-            sidetrack_policy::Decision::Defer => Decision::Defer,
-            sidetrack_policy::Decision::Refuse(refusal) => Decision::Refuse(Refusal {
-                status: refusal.status,
-                retry_after: refusal.retry_after,
-                reason: refusal.text,
-            }),
-        }
+        plain(self.twin.balance(loads))
     }
 
     /// Begins anew, carrying the state over as a new component instance would.
@@ -82,12 +105,6 @@ impl NativeLink {
         *self = Self::new(self.built_in, &self.options)?;
         self.follow(roster);
         self.twin.restore(&state)
-    }
-
-    /// Begins anew, remembering nothing.
-    pub(super) fn reset(&mut self) -> Result<(), String> {
-        *self = Self::new(self.built_in, &self.options)?;
-        Ok(())
     }
 
     fn follow(&mut self, roster: &Roster) {
@@ -107,5 +124,32 @@ impl NativeLink {
             .collect();
         self.twin.set_workers(&workers);
         self.roster = Some(roster.version);
+    }
+}
+
+fn plain(decision: sidetrack_policy::Decision) -> Decision {
+    match decision {
+        sidetrack_policy::Decision::Worker(id) => Decision::Worker(WorkerId(id)),
+        sidetrack_policy::Decision::Defer => Decision::Defer,
+        sidetrack_policy::Decision::Refuse(refusal) => Decision::Refuse(Refusal {
+            status: refusal.status,
+            retry_after: refusal.retry_after,
+            reason: refusal.text,
+        }),
+    }
+}
+
+/// A request in the terms of the stand-in that answers native policies.
+fn described(Request { head, peer, session, attempt }: &Request) -> native::Script {
+    native::Script {
+        method: head.method().to_owned(),
+        path: head.path().to_owned(),
+        query: form_urlencoded::parse(head.query().as_bytes()).into_owned().collect(),
+        headers: head.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        peer: peer.map(|peer| peer.ip().to_canonical()),
+        session: session.clone(),
+        is_upgrade: head.is_upgrade(),
+        attempt: *attempt,
+        ..native::Script::default()
     }
 }

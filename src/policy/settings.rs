@@ -7,17 +7,20 @@ use super::BuiltIn;
 /// How a chain runs its policy.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The policy's options as JSON text. Default `{}`.
-    pub options: String,
-    /// The native last link. By default the twin of a built-in policy, and least-connection under
-    /// any other.
+    /// The native last link. By default the twin of the last policy when that is a built-in which
+    /// always answers, and least-connection behind any other.
     pub fallback: Option<BuiltIn>,
     pub limits: Limits,
+    /// How long a version that was put in another one's place is on trial. Default 30 s; zero for no
+    /// trial.
+    pub trial: Duration,
+    /// Keep compiled policies between runs. Default yes.
+    pub cache: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { options: "{}".into(), fallback: None, limits: Limits::default() }
+        Self { fallback: None, limits: Limits::default(), trial: Duration::from_secs(30), cache: true }
     }
 }
 

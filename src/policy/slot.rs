@@ -1,25 +1,34 @@
-//! The place of the live policy version: one instance behind a mutex, rebuilt after a fault, taken
-//! out of service after too many.
+//! The place of one link's live version: one instance behind a mutex, rebuilt after a fault.
 //!
 //! Everything that belongs to a version sits in [`Live`], so that another version takes its place by
-//! one exchange under the lock, with the generation counted up.
+//! one exchange under the lock, with the generation counted up. The ladder down: a fault costs one
+//! answer and the instance; repeated faults, or a failed trial, cost the version, and the last good
+//! one returns; when there is none the link is out of service and the next link answers.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::counts::Counts;
 use super::fault::{Fault, FaultWindow};
 use super::instance::{Instance, Question, StartError, Surroundings};
+use super::swap::{Carried, Ending, LinkStatus, REMEMBERED, SwapProblem, Swapped, Tenure};
+use super::trial::Trial;
 use super::version::{Digest, Version};
-use super::{Event, FaultKind, Request, load, lock};
+use super::{Event, FaultKind, PolicyLink, Request, load, lock};
 use crate::types::{Decision, Roster};
 
-/// The live version.
+/// A link's versions: the live one and those before.
 pub(super) struct Slot {
+    /// The link's name.
+    name: String,
+    around: Surroundings,
     live: Mutex<Live>,
     /// What can be told without waiting for the lock, which a call may hold for its whole budget.
     glance: Glance,
+    /// Numbers the versions of the whole chain.
+    generations: Arc<AtomicU64>,
 }
 
 struct Glance {
@@ -33,14 +42,21 @@ struct Glance {
 struct Live {
     generation: u64,
     version: Arc<Version>,
+    since: SystemTime,
     /// None after a fault, until the next call.
     instance: Option<Instance>,
     /// What `save` returned last.
     saved: Option<Vec<u8>>,
     since_save: u32,
+    /// The roster of the last call.
+    roster: Option<Roster>,
     faults: FaultWindow,
+    trial: Option<(Instant, Trial)>,
     complained: bool,
     counts: Counts,
+    /// Versions before, the latest last.
+    past: VecDeque<Tenure>,
+    quarantined: HashSet<Digest>,
 }
 
 /// What came of asking.
@@ -49,29 +65,59 @@ pub(super) struct Reply {
     /// The policy's decision; none when it could not be asked or answered nonsense.
     pub(super) decision: Option<Decision>,
     pub(super) generation: u64,
+    /// In the policy's words, or the host's when there is no decision.
     pub(super) explanation: Option<String>,
 }
 
+/// What is asked about one connection.
+pub(super) struct Asked<'a> {
+    pub(super) question: Question<'a>,
+    pub(super) roster: &'a Roster,
+    pub(super) loads: &'a [u32],
+    /// Whether anybody wants to know why.
+    pub(super) listening: bool,
+}
+
 impl Slot {
-    /// The first version, generation 1.
-    pub(super) fn new(version: Arc<Version>, instance: Instance) -> Self {
+    /// The first version.
+    pub(super) fn new(
+        name: String,
+        around: Surroundings,
+        version: Arc<Version>,
+        instance: Instance,
+        generations: Arc<AtomicU64>,
+    ) -> Self {
+        let generation = next(&generations);
         let glance = Glance {
-            generation: AtomicU64::new(1),
+            generation: AtomicU64::new(generation),
             in_service: AtomicBool::new(true),
             sessions: AtomicBool::new(version.sessions.is_some()),
             events: AtomicBool::new(version.events.is_some()),
         };
         let live = Live {
-            generation: 1,
+            generation,
             version,
+            since: SystemTime::now(),
             instance: Some(instance),
             saved: None,
             since_save: 0,
+            roster: None,
             faults: FaultWindow::default(),
+            trial: None,
             complained: false,
             counts: Counts::default(),
+            past: VecDeque::new(),
+            quarantined: HashSet::new(),
         };
-        Self { live: Mutex::new(live), glance }
+        Self { name, around, live: Mutex::new(live), glance, generations }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn around(&self) -> &Surroundings {
+        &self.around
     }
 
     pub(super) fn has_sessions(&self) -> bool {
@@ -90,22 +136,46 @@ impl Slot {
         lock(&self.live).counts
     }
 
-    /// Name, digest and optional interfaces of the live version.
-    pub(super) fn describe(&self) -> (String, Digest, Vec<&'static str>) {
+    /// What runs here, as somebody would write it.
+    pub(super) fn link(&self) -> PolicyLink {
         let version = Arc::clone(&lock(&self.live).version);
-        (version.name.to_string(), version.digest, version.interfaces().collect())
+        PolicyLink { source: version.source.clone(), options: version.options.clone() }
+    }
+
+    pub(super) fn status(&self) -> LinkStatus {
+        let live = lock(&self.live);
+        let Live { version, trial, .. } = &*live;
+        LinkStatus {
+            name: self.name.clone(),
+            policy: version.source.to_string(),
+            options: version.options.clone(),
+            generation: live.generation,
+            digest: Some(version.digest),
+            interfaces: version.interfaces().collect(),
+            in_service: self.in_service(),
+            since: live.since,
+            trial: trial
+                .as_ref()
+                .map(|(until, _)| until.saturating_duration_since(Instant::now()))
+                .filter(|left| !left.is_zero()),
+            counts: live.counts,
+            stored: lock(&self.around.store).size(),
+            history: live.past.iter().rev().map(Tenure::told).collect(),
+        }
+    }
+
+    /// Whether this very version was taken out of service before.
+    pub(super) fn was_quarantined(&self, digest: Digest) -> bool {
+        lock(&self.live).quarantined.contains(&digest)
+    }
+
+    /// Of the live version's file.
+    pub(super) fn digest(&self) -> Digest {
+        lock(&self.live).version.digest
     }
 
     /// Asks the policy, and deals with whatever it does.
-    pub(super) fn ask(
-        &self,
-        around: &Surroundings,
-        question: Question<'_>,
-        roster: &Roster,
-        loads: &[u32],
-        request: &mut Request,
-        listening: bool,
-    ) -> Reply {
+    pub(super) fn ask(&self, asked: &Asked<'_>, request: &mut Request) -> Reply {
         if !self.in_service() {
             return Reply { generation: self.generation(), ..Reply::default() };
         }
@@ -113,35 +183,184 @@ impl Slot {
         let live = &mut *live;
         live.counts.calls += 1;
         let mut reply = Reply { generation: live.generation, ..Reply::default() };
-        match live.ask(around, question, roster, loads, request, listening) {
+        match live.ask(&self.around, asked, request) {
             Ok((decision, explanation)) => {
                 reply.explanation = explanation;
                 match live.check(&decision) {
                     Ok(()) => reply.decision = Some(decision),
-                    Err(why) if listening => reply.explanation = Some(why),
+                    Err(why) if asked.listening => reply.explanation = Some(why),
                     Err(_) => {}
                 }
-                if let Err(fault) = live.save_if_due(around) {
-                    self.fault(live, around, &fault);
+                if let Some(failure) = live.note_trial(asked.loads, self.around.limits.decision_fuel) {
+                    self.fall_back(live, Ending::RolledBack(format!("its trial failed: {failure}")));
+                } else if let Err(fault) = live.save_if_due(&self.around) {
+                    self.fault(live, &fault);
                 }
             }
             Err(fault) => {
-                self.fault(live, around, &fault);
-                reply.explanation = listening.then(|| format!("the policy failed: {fault}"));
+                self.fault(live, &fault);
+                reply.explanation = asked.listening.then(|| format!("the policy failed: {fault}"));
             }
         }
         reply
     }
 
     /// Tells the policy of an event, when it listens to events and is there to hear it.
-    pub(super) fn notice(&self, around: &Surroundings, event: Event<'_>) {
+    pub(super) fn notice(&self, event: Event<'_>) {
         if !self.glance.events.load(Ordering::Relaxed) || !self.in_service() {
             return;
         }
         let mut live = lock(&self.live);
         let Some(instance) = &mut live.instance else { return };
         if let Err(fault) = instance.notice(event) {
-            self.fault(&mut live, around, &fault);
+            self.fault(&mut live, &fault);
+        }
+    }
+
+    /// Puts another version in the live one's place, with its state. Calls that run now finish on the
+    /// old one; the lock is held for microseconds.
+    pub(super) fn exchange(
+        &self,
+        version: Arc<Version>,
+        mut instance: Instance,
+        discard_state: bool,
+        trial: Duration,
+    ) -> Result<Swapped, SwapProblem> {
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let state = live.state_to_pass_on();
+        let carried = match &state {
+            None => Carried::Nothing,
+            Some(_) if discard_state => Carried::Discarded,
+            Some(_) if version.state.is_none() => Carried::Dropped,
+            Some(_) => Carried::Taken,
+        };
+        if carried == Carried::Taken
+            && let Some(form) = live.form()
+            && !instance.reads(&form)?
+        {
+            return Err(SwapProblem::Form { form });
+        }
+        if let Some(roster) = &live.roster {
+            instance.follow(roster)?;
+        }
+        if let (Carried::Taken, Some(state)) = (carried, &state) {
+            instance.restore(state)?.map_err(SwapProblem::State)?;
+        }
+        live.quarantined.remove(&version.digest);
+        let passed_on = state.clone().filter(|_| carried == Carried::Taken);
+        self.install(live, version, Some(instance), passed_on, state, Ending::Replaced);
+        live.trial = (!trial.is_zero()).then(|| (Instant::now() + trial, Trial::default()));
+        live.counts.swaps += 1;
+        Ok(self.swapped(live, carried))
+    }
+
+    /// Puts the version before back, as somebody asked; its state is the present one if it takes it.
+    pub(super) fn roll_back(&self) -> Option<Swapped> {
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let good = live.last_good()?;
+        let version = Arc::clone(&good.version);
+        let own = good.state.clone();
+        let present = live.state_to_pass_on();
+        // The instance is made by the next call, which forgets a state it cannot take.
+        let form = live.form();
+        let fits = present.is_some() && version.state.is_some() && form.is_none() == version.schema.is_none();
+        let state = if fits { present.clone() } else { own };
+        let carried = if state.is_some() { Carried::Taken } else { Carried::Nothing };
+        self.install(live, version, None, state, present, Ending::RolledBack("as asked".to_owned()));
+        Some(self.swapped(live, carried))
+    }
+
+    fn swapped(&self, live: &Live, state: Carried) -> Swapped {
+        Swapped {
+            link: self.name.clone(),
+            policy: live.version.source.to_string(),
+            digest: live.version.digest,
+            generation: live.generation,
+            state,
+        }
+    }
+
+    /// Makes `version` the live one and remembers how the one before ended. `left` is what that one
+    /// would go on with.
+    fn install(
+        &self,
+        live: &mut Live,
+        version: Arc<Version>,
+        instance: Option<Instance>,
+        saved: Option<Vec<u8>>,
+        left: Option<Vec<u8>>,
+        ending: Ending,
+    ) {
+        let now = SystemTime::now();
+        let old = std::mem::replace(&mut live.version, version);
+        live.past.push_back(Tenure {
+            generation: live.generation,
+            version: old,
+            state: left,
+            since: live.since,
+            until: now,
+            ending,
+        });
+        if live.past.len() > REMEMBERED {
+            live.past.pop_front();
+        }
+        live.generation = next(&self.generations);
+        live.since = now;
+        live.instance = instance;
+        live.saved = saved;
+        live.since_save = 0;
+        live.faults = FaultWindow::default();
+        live.trial = None;
+        live.complained = false;
+        self.glance.generation.store(live.generation, Ordering::Relaxed);
+        self.glance.sessions.store(live.version.sessions.is_some(), Ordering::Relaxed);
+        self.glance.events.store(live.version.events.is_some(), Ordering::Relaxed);
+        self.glance.in_service.store(true, Ordering::Relaxed);
+    }
+
+    /// The live version has shown that it is not fit: the last good one returns, if there is one.
+    fn fall_back(&self, live: &mut Live, ending: Ending) {
+        let (link, policy, generation) = (&*self.name, &*Arc::clone(&live.version.name), live.generation);
+        if let Ending::Quarantined(_) = ending {
+            live.counts.quarantines += 1;
+            live.quarantined.insert(live.version.digest);
+        }
+        let (Ending::Quarantined(reason) | Ending::RolledBack(reason)) = &ending else { return };
+        let reason = reason.clone();
+        match live.last_good().map(|good| (Arc::clone(&good.version), good.state.clone(), good.generation)) {
+            Some((version, state, was)) => {
+                self.install(live, version, None, state, None, ending);
+                live.counts.rollbacks += 1;
+                tracing::error!(
+                    link,
+                    policy,
+                    generation,
+                    reason,
+                    returned = was,
+                    as_generation = live.generation,
+                    "policy version taken out of service: the last good one returns"
+                );
+            }
+            None if matches!(ending, Ending::Quarantined(_)) => {
+                self.glance.in_service.store(false, Ordering::Relaxed);
+                live.instance = None;
+                tracing::error!(
+                    link,
+                    policy,
+                    generation,
+                    reason,
+                    "policy out of service: the next link decides until it is replaced"
+                );
+            }
+            None => tracing::warn!(
+                link,
+                policy,
+                generation,
+                reason,
+                "there is no version before that could return"
+            ),
         }
     }
 
@@ -154,45 +373,37 @@ impl Slot {
         Ok(())
     }
 
-    /// Makes the next call start a new instance that remembers nothing.
-    pub(super) fn reset(&self) {
-        let mut live = lock(&self.live);
-        live.saved = None;
-        live.instance = None;
-    }
-
-    /// Drops the instance, counts, and takes the version out of service when it was once too often.
-    fn fault(&self, live: &mut Live, around: &Surroundings, fault: &Fault) {
+    /// Drops the instance, counts, and gives the version up when it was once too often.
+    fn fault(&self, live: &mut Live, fault: &Fault) {
         live.instance = None;
         live.counts.faults.add(&fault.kind);
-        let (policy, generation) = (&*live.version.name, live.generation);
-        tracing::warn!(policy, generation, %fault, "policy fault: the native link answers");
-        if live.faults.note(Instant::now(), around.limits.faults, around.limits.fault_window)
-            && self.in_service()
-        {
-            self.glance.in_service.store(false, Ordering::Relaxed);
-            live.counts.quarantines += 1;
-            tracing::error!(
-                policy,
-                generation,
-                faults = around.limits.faults,
-                within = ?around.limits.fault_window,
-                "policy out of service after repeated faults: the native link decides until it is replaced"
-            );
+        let limits = self.around.limits;
+        let (link, policy, generation) = (&*self.name, &*live.version.name, live.generation);
+        tracing::warn!(link, policy, generation, %fault, "policy fault: the next link answers");
+        if live.faults.note(Instant::now(), limits.faults, limits.fault_window) && self.in_service() {
+            let (faults, window) = (limits.faults, limits.fault_window);
+            let reason = format!("{faults} faults within {window:?}, the last: {fault}");
+            self.fall_back(live, Ending::Quarantined(reason));
         }
     }
+}
+
+/// The next generation of a chain.
+fn next(generations: &AtomicU64) -> u64 {
+    generations.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Live {
     fn ask(
         &mut self,
         around: &Surroundings,
-        question: Question<'_>,
-        roster: &Roster,
-        loads: &[u32],
+        asked: &Asked<'_>,
         request: &mut Request,
-        listening: bool,
     ) -> Result<(Decision, Option<String>), Fault> {
+        let roster = asked.roster;
+        if self.roster.as_ref().is_none_or(|known| known.version != roster.version) {
+            self.roster = Some(roster.clone());
+        }
         let instance = match &mut self.instance {
             Some(instance) => instance,
             none => {
@@ -201,9 +412,9 @@ impl Live {
             }
         };
         instance.follow(roster)?;
-        instance.listen(listening);
-        let decision = instance.ask(question, loads, request)?;
-        let explanation = if listening { instance.explanation() } else { None };
+        instance.listen(asked.listening);
+        let decision = instance.ask(asked.question, asked.loads, request)?;
+        let explanation = if asked.listening { instance.explanation() } else { None };
         Ok((decision, explanation))
     }
 
@@ -228,6 +439,52 @@ impl Live {
             );
         }
         Err(format!("the policy answered {found}"))
+    }
+
+    /// Why the trial has failed, if it has.
+    fn note_trial(&mut self, loads: &[u32], budget: u64) -> Option<super::trial::Failure> {
+        let (until, trial) = self.trial.as_mut()?;
+        if Instant::now() >= *until {
+            self.trial = None;
+            tracing::info!(
+                policy = &*self.version.name,
+                generation = self.generation,
+                "policy has passed its trial"
+            );
+            return None;
+        }
+        trial.note(self.instance.as_ref()?.fuel_spent(), budget, loads)
+    }
+
+    /// The state another version is to go on with; the last known one when the policy cannot be asked.
+    fn state_to_pass_on(&mut self) -> Option<Vec<u8>> {
+        match self.instance.as_mut().map(Instance::save) {
+            Some(Ok(state)) => state,
+            Some(Err(fault)) => {
+                // The next call starts a new instance, as after any fault.
+                self.instance = None;
+                self.counts.faults.add(&fault.kind);
+                self.saved.clone()
+            }
+            None => self.saved.clone(),
+        }
+    }
+
+    /// The form of the live version's state, when it tells.
+    fn form(&mut self) -> Option<String> {
+        self.instance
+            .as_mut()
+            .and_then(|instance| instance.form().ok().flatten())
+            .filter(|form| !form.is_empty())
+    }
+
+    /// The latest version before that ended well and is another one.
+    fn last_good(&self) -> Option<&Tenure> {
+        self.past.iter().rev().find(|tenure| {
+            tenure.ending == Ending::Replaced
+                && !self.quarantined.contains(&tenure.version.digest)
+                && !Arc::ptr_eq(&tenure.version, &self.version)
+        })
     }
 
     fn save_if_due(&mut self, around: &Surroundings) -> Result<(), Fault> {

@@ -16,6 +16,57 @@ pub enum PolicySource {
     File(PathBuf),
 }
 
+/// A link of a chain as the user writes it: a policy, and its options in JSON right behind it, as in
+/// `hash{"key": "query:room"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyLink {
+    pub source: PolicySource,
+    /// JSON text; `{}` when there are none.
+    pub options: String,
+}
+
+/// A text that names no link.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    #[error("{0}")]
+    Source(UnknownPolicy),
+    #[error("options of `{policy}`: expected JSON, found `{options}`: {error}")]
+    Options { policy: String, options: String, error: String },
+}
+
+impl PolicyLink {
+    /// A policy without options.
+    #[must_use]
+    pub fn plain(source: PolicySource) -> Self {
+        Self { source, options: "{}".to_owned() }
+    }
+}
+
+impl fmt::Display for PolicyLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { source, options } = self;
+        if options == "{}" { source.fmt(f) } else { write!(f, "{source}{options}") }
+    }
+}
+
+impl FromStr for PolicyLink {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Self, LinkError> {
+        let (policy, options) = match text.find('{') {
+            Some(at) => text.split_at(at),
+            None => (text, "{}"),
+        };
+        let source = policy.trim_end().parse().map_err(LinkError::Source)?;
+        serde_json::from_str::<serde::de::IgnoredAny>(options).map_err(|error| LinkError::Options {
+            policy: policy.to_owned(),
+            options: options.to_owned(),
+            error: error.to_string(),
+        })?;
+        Ok(Self { source, options: options.to_owned() })
+    }
+}
+
 /// The policies that come with sidetrack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BuiltIn {
@@ -41,6 +92,18 @@ impl BuiltIn {
         }
     }
 
+    /// What it does, in one line.
+    #[must_use]
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::LeastConnection => {
+                "the worker with the lowest load; of equals, the next after the last pick"
+            }
+            Self::Random => "every worker with the same chance",
+            Self::RoundRobin => "every worker in turn, exactly",
+        }
+    }
+
     /// The embedded artefact: a core module with the contract's type information.
     #[must_use]
     pub const fn wasm(self) -> &'static [u8] {
@@ -48,6 +111,23 @@ impl BuiltIn {
             Self::LeastConnection => include_bytes!("../../policies/dist/least-connection.wasm"),
             Self::Random => include_bytes!("../../policies/dist/random.wasm"),
             Self::RoundRobin => include_bytes!("../../policies/dist/round-robin.wasm"),
+        }
+    }
+
+    /// Whether it answers whenever there is a worker that takes new connections, and so may be the
+    /// last of a chain.
+    #[must_use]
+    pub const fn always_answers(self) -> bool {
+        match self {
+            Self::LeastConnection | Self::Random | Self::RoundRobin => true,
+        }
+    }
+
+    /// Whether its decisions depend on the request.
+    #[must_use]
+    pub const fn reads_request(self) -> bool {
+        match self {
+            Self::LeastConnection | Self::Random | Self::RoundRobin => false,
         }
     }
 
@@ -127,6 +207,19 @@ mod tests {
             let error = parse(unknown).expect_err(unknown).to_string();
             assert!(error.contains("least-connection, random, round-robin"), "{error}");
         }
+    }
+
+    #[test]
+    fn options_stand_behind_the_policy() {
+        let parse = |text: &str| text.parse::<PolicyLink>();
+        let link = parse(r#"./hash.wasm{"key": "query:room"}"#).unwrap();
+        assert_eq!(link.source, PolicySource::File("./hash.wasm".into()));
+        assert_eq!(link.options, r#"{"key": "query:room"}"#);
+        assert_eq!(link.to_string(), r#"./hash.wasm{"key": "query:room"}"#);
+        assert_eq!(parse("random"), Ok(PolicyLink::plain(PolicySource::BuiltIn(BuiltIn::Random))));
+        let error = parse("random{key: 1}").unwrap_err().to_string();
+        assert!(error.contains("options of `random`: expected JSON, found `{key: 1}`"), "{error}");
+        assert!(parse("nobody{}").unwrap_err().to_string().contains("no policy `nobody`"));
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! satisfy. The same format serves anyone's policy; `docs/policies.md` describes it.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use sidetrack_policy::native::{Script, scripted};
 
-use super::{Chain, LoadError, PolicySource, Settings};
-use crate::types::{Decision, Refusal, Roster, WorkerId, WorkerInfo};
+use super::instance::Question;
+use super::{Chain, LoadError, PolicyLink, PolicySource, SessionOwner, Settings};
+use crate::types::{Decision, Head, Progress, Refusal, Request, Roster, WorkerId, WorkerInfo};
 
 /// The cases of one policy.
 #[derive(Debug, Clone, Deserialize)]
@@ -24,6 +26,8 @@ pub struct Vectors {
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
+    /// For `configure`.
+    options: Option<serde_json::Value>,
     steps: Vec<Step>,
 }
 
@@ -32,6 +36,7 @@ struct Case {
 enum Step {
     Workers(Workers),
     Balance(Balance),
+    Find(Find),
     Renew(Renew),
 }
 
@@ -48,7 +53,63 @@ struct Balance {
     balance: Vec<u32>,
     #[serde(default)]
     random: VecDeque<u64>,
+    #[serde(default)]
+    request: About,
     expect: Expected,
+}
+
+/// A lookup: the session, the loads, and the answer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Find {
+    find: String,
+    loads: Vec<u32>,
+    #[serde(default)]
+    request: About,
+    expect: Expected,
+}
+
+/// The request of a call.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct About {
+    method: String,
+    /// The target as sent: path and query.
+    target: String,
+    headers: Vec<(String, String)>,
+    peer: Option<IpAddr>,
+    session: Option<String>,
+    attempt: u32,
+}
+
+impl Default for About {
+    fn default() -> Self {
+        Self {
+            method: "GET".to_owned(),
+            target: "/".to_owned(),
+            headers: Vec::new(),
+            peer: None,
+            session: None,
+            attempt: 0,
+        }
+    }
+}
+
+impl About {
+    fn request(&self) -> Result<Request, String> {
+        let headers: String =
+            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("{} {} HTTP/1.1\r\n{headers}\r\n", self.method, self.target);
+        match Head::parse(text.as_bytes()) {
+            Ok(Progress::Complete(head)) => Ok(Request {
+                head,
+                peer: self.peer.map(|ip| (ip, 40_000).into()),
+                session: self.session.clone(),
+                attempt: self.attempt,
+            }),
+            _ => Err(format!("no request: {text:?}")),
+        }
+    }
 }
 
 /// The instance is replaced by a new one that is given its state.
@@ -114,12 +175,17 @@ impl Vectors {
     /// # Errors
     /// The first answer that is not as expected.
     pub fn run(&self, source: &PolicySource, settings: &Settings) -> Result<usize, VectorError> {
-        let chain = Chain::load(source, settings, Arc::new(|_: &str| None)).map_err(VectorError::Load)?;
+        let sessions: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
+        let load = |options: &str| {
+            let link = PolicyLink { source: source.clone(), options: options.to_owned() };
+            Chain::build(&[link], settings, &sessions).map_err(VectorError::Load)
+        };
         // Versions go on across cases: the policy must see each roster as a new one.
         let mut roster = Roster { version: 0, workers: Arc::new([]) };
         let mut compared = 0;
         for case in &self.cases {
-            chain.reset().map_err(|said| case.mismatch(0, "a new instance", said))?;
+            let options = case.options.as_ref().map_or_else(|| "{}".to_owned(), ToString::to_string);
+            let chain = load(&options)?;
             for (number, step) in (1..).zip(&case.steps) {
                 match step {
                     Step::Workers(step) => {
@@ -129,9 +195,17 @@ impl Vectors {
                     Step::Renew(Renew::Renew) => chain
                         .renew(&roster)
                         .map_err(|said| case.mismatch(number, "a new instance with the old state", said))?,
-                    Step::Balance(step) => {
-                        step.play(&chain, &roster)
-                            .map_err(|found| case.mismatch(number, &format!("{:?}", step.expect), found))?;
+                    Step::Balance(Balance { balance: loads, random, request, expect }) => {
+                        let call = Call { question: Question::Balance, loads, random, request, expect };
+                        call.play(&chain, &roster)
+                            .map_err(|found| case.mismatch(number, &format!("{expect:?}"), found))?;
+                        compared += 1;
+                    }
+                    Step::Find(Find { find, loads, request, expect }) => {
+                        let random = &VecDeque::new();
+                        let call = Call { question: Question::Find(find), loads, random, request, expect };
+                        call.play(&chain, &roster)
+                            .map_err(|found| case.mismatch(number, &format!("{expect:?}"), found))?;
                         compared += 1;
                     }
                 }
@@ -147,11 +221,22 @@ impl Case {
     }
 }
 
-impl Balance {
+/// A call and what is expected of it.
+struct Call<'a> {
+    question: Question<'a>,
+    loads: &'a [u32],
+    random: &'a VecDeque<u64>,
+    request: &'a About,
+    expect: &'a Expected,
+}
+
+impl Call<'_> {
     /// Makes the call; the error is what was found instead of the expected.
     fn play(&self, chain: &Chain, roster: &Roster) -> Result<(), String> {
+        let mut request = self.request.request()?;
         let script = Script { random: self.random.clone(), ..Script::default() };
-        let (found, script) = scripted(script, || chain.first(roster, &self.balance));
+        let ask = || chain.first(self.question, roster, self.loads, &mut request);
+        let (found, script) = scripted(script, ask);
         match found {
             Some(decision) if self.expect.is(&decision) && script.random.is_empty() => Ok(()),
             Some(decision) if self.expect.is(&decision) => {

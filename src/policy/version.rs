@@ -7,11 +7,13 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::{events, host, request, routing, sessions, state};
+use super::bindings::{events, host, request, routing, schema, sessions, state, store};
+use super::cache::Cache;
 use super::contract::{self, ContractError, Kind};
 use super::engine::Engine;
 use super::host::HostState;
-use super::one_line;
+use super::load::Read;
+use super::{PolicySource, one_line};
 
 /// SHA-256 of a policy file. Displayed as its first twelve digits, in full with `{:#}`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +23,10 @@ impl Digest {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    pub(super) const fn bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -40,12 +46,17 @@ impl fmt::Debug for Digest {
 /// A compiled policy. Instances are made from it without looking anything up again.
 pub(super) struct Version {
     pub(super) name: Arc<str>,
+    /// Where it came from, and what it is configured with.
+    pub(super) source: PolicySource,
+    pub(super) options: String,
+    /// Of the file: the component, the module or the script.
     pub(super) digest: Digest,
     pub(super) pre: InstancePre<HostState>,
     pub(super) routing: routing::RoutingIndices,
     /// The optional interfaces, where the component exports them.
     pub(super) sessions: Option<sessions::RoutingSessionsIndices>,
     pub(super) state: Option<state::RoutingStateIndices>,
+    pub(super) schema: Option<schema::RoutingSchemaIndices>,
     pub(super) events: Option<events::RoutingEventsIndices>,
     /// What `configure` took when the version was loaded: a new instance after a trap gets little
     /// more, since it is made while a connection waits.
@@ -54,35 +65,33 @@ pub(super) struct Version {
 
 impl Version {
     /// Compiles a component, or a core module with embedded type information.
-    pub(super) fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self, ContractError> {
+    pub(super) fn compile(engine: &Engine, cache: &Cache, read: Read) -> Result<Self, ContractError> {
         let types = |error: wasmtime::Error| ContractError::Types(one_line(&format!("{error:#}")));
-        let encoded;
-        let component = match contract::inspect(bytes)? {
-            Kind::Component => bytes,
-            Kind::Module => {
-                encoded = encode(bytes)?;
-                contract::inspect(&encoded)?;
-                &encoded
-            }
-        };
-        let component = Component::new(engine.inner(), component)
-            .map_err(|error| ContractError::Compile(one_line(&format!("{error:#}"))))?;
+        let Read { source, bytes, options, digest } = read;
+        let component = component(engine, cache, &bytes)?;
         let exports = exports(engine, &component)?;
 
         let mut linker = Linker::new(engine.inner());
         request::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
         host::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+        store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
         let pre = linker.instantiate_pre(&component).map_err(types)?;
         let has = |name| exports.iter().any(|export| contract::is_interface(export, name));
         Ok(Self {
-            name: name.into(),
-            digest: Digest::of(bytes),
+            name: source.name().into(),
+            source,
+            options,
+            digest,
             routing: routing::RoutingIndices::new(&pre).map_err(types)?,
             sessions: has("sessions")
                 .then(|| sessions::RoutingSessionsIndices::new(&pre))
                 .transpose()
                 .map_err(types)?,
             state: has("state").then(|| state::RoutingStateIndices::new(&pre)).transpose().map_err(types)?,
+            schema: has("schema")
+                .then(|| schema::RoutingSchemaIndices::new(&pre))
+                .transpose()
+                .map_err(types)?,
             events: has("events")
                 .then(|| events::RoutingEventsIndices::new(&pre))
                 .transpose()
@@ -97,6 +106,7 @@ impl Version {
         [
             self.sessions.as_ref().map(|_| "sessions"),
             self.state.as_ref().map(|_| "state"),
+            self.schema.as_ref().map(|_| "schema"),
             self.events.as_ref().map(|_| "events"),
         ]
         .into_iter()
@@ -104,8 +114,29 @@ impl Version {
     }
 }
 
+/// Checks and compiles, or finds it compiled.
+fn component(engine: &Engine, cache: &Cache, bytes: &[u8]) -> Result<Component, ContractError> {
+    let digest = Digest::of(bytes);
+    if let Some(component) = cache.get(engine.inner(), digest) {
+        return Ok(component);
+    }
+    let encoded;
+    let checked = match contract::inspect(bytes)? {
+        Kind::Component => bytes,
+        Kind::Module => {
+            encoded = encode(bytes)?;
+            contract::inspect(&encoded)?;
+            &encoded
+        }
+    };
+    let component = Component::new(engine.inner(), checked)
+        .map_err(|error| ContractError::Compile(one_line(&format!("{error:#}"))))?;
+    cache.put(engine.inner(), digest, &component);
+    Ok(component)
+}
+
 /// Wraps a core module into the component its embedded type information describes.
-fn encode(module: &[u8]) -> Result<Vec<u8>, ContractError> {
+pub(super) fn encode(module: &[u8]) -> Result<Vec<u8>, ContractError> {
     wit_component::ComponentEncoder::default()
         .validate(true)
         .module(module)

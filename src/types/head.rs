@@ -105,17 +105,21 @@ impl Head {
     /// Every value of a header, in order, names compared without case. Values that are not UTF-8
     /// are left out.
     pub fn header<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.lines(|known| known.eq_ignore_ascii_case(name)).into_iter().map(|(_, value)| value)
+    }
+
+    /// All header lines in order. Those whose values are not UTF-8 are left out.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lines(|_| true).into_iter()
+    }
+
+    fn lines(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         // The bytes parsed once before, so this cannot fail; if it did, there would be no headers.
         let parsed = request.parse(&self.bytes).is_ok();
-        let values: Vec<&'a str> = request
-            .headers
-            .iter()
-            .filter(|header| parsed && header.name.eq_ignore_ascii_case(name))
-            .filter_map(|header| std::str::from_utf8(header.value).ok())
-            .collect();
-        values.into_iter()
+        let lines = request.headers.iter().filter(|header| parsed && wanted(header.name));
+        lines.filter_map(|header| Some((header.name, std::str::from_utf8(header.value).ok()?))).collect()
     }
 
     /// True when the client asks to leave HTTP on this connection, as WebSocket does.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::adapter::{Adapters, Audience};
 use super::supervisor::Fatal;
 use super::worker::{Offer, Standing, Worker};
-use super::{Origin, Settings, dialogue};
+use super::{Facts, Origin, Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
 use crate::policy::Chain;
@@ -262,12 +262,11 @@ impl Fleet {
     pub(super) fn refresh(&self) {
         let version = {
             let mut members = self.lock();
-            let info = |worker: &Arc<Worker>| WorkerInfo {
-                id: worker.id,
-                name: worker.slot.clone(),
-                weight: 1,
-                draining: false,
-                labels: Vec::new(),
+            let info = |worker: &Arc<Worker>| {
+                let Facts { weight, labels } =
+                    self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
+                let (id, name) = (worker.id, worker.slot.clone());
+                WorkerInfo { id, name, weight, draining: false, labels }
             };
             let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
             members.ready = members.workers.iter().filter(ready).cloned().collect();

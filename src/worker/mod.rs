@@ -25,6 +25,7 @@ pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
 pub use supervisor::Fatal;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Where a worker comes from.
@@ -36,9 +37,26 @@ pub enum Origin {
     Joined,
 }
 
+/// What a policy may know of a slot's worker besides its load.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Relative capacity.
+    pub weight: u32,
+    /// Free-form, in the order of the configuration.
+    pub labels: Vec<(String, String)>,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { weight: 1, labels: Vec::new() }
+    }
+}
+
 /// How workers are treated.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// By slot; a slot that is not here has the default.
+    pub facts: HashMap<String, Facts>,
     /// How many unacknowledged connections a worker may have.
     pub window: usize,
     /// How many connections may wait for a place in the window.

@@ -101,7 +101,7 @@ fn built_ins_are_frugal() {
             .unwrap_or_else(|error| panic!("{error}"));
         for call in 0..1_000 {
             let answer = chain.balance(&roster, &[7; 64], &mut Request::default());
-            assert_eq!(answer.link, LinkName::Component, "{policy}, call {call}");
+            assert_eq!(answer.link, LinkName::Link(0), "{policy}, call {call}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use sidetrack::policy::{BuiltIn, Chain, PolicySource, Settings};
+use sidetrack::policy::{BuiltIn, Chain, PolicyLink, PolicySource, SessionOwner, Settings};
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CodeSection, Component, ComponentAliasSection, ComponentExportKind,
     ComponentExportSection, ComponentImportSection, ComponentInstanceSection, ComponentTypeRef,
@@ -19,13 +19,18 @@ fn complaint(bytes: &[u8]) -> String {
     let path = folder.path().join("mine.wasm");
     fs::write(&path, bytes).expect("a temporary file");
     let prefix = format!("policy `{}`: ", path.display());
-    let error = load(&PolicySource::File(path), &Settings::default());
+    let error = load(&PolicySource::File(path));
     assert!(!error.contains('\n'), "one line: {error}");
     error.strip_prefix(&prefix).unwrap_or_else(|| panic!("names the file: {error}")).to_owned()
 }
 
-fn load(source: &PolicySource, settings: &Settings) -> String {
-    match Chain::load(source, settings, Arc::new(|_: &str| None)) {
+fn load(source: &PolicySource) -> String {
+    load_link(&PolicyLink::plain(source.clone()))
+}
+
+fn load_link(link: &PolicyLink) -> String {
+    let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
+    match Chain::build(std::slice::from_ref(link), &Settings::default(), &nobody) {
         Ok(chain) => panic!("expected an error, got {chain:?}"),
         Err(error) => error.to_string(),
     }
@@ -191,8 +196,8 @@ fn policies_of_another_contract() {
 #[test]
 fn policies_that_fail_before_they_serve() {
     let with = |options: &str| {
-        let settings = Settings { options: options.into(), ..Settings::default() };
-        let said = load(&PolicySource::File(guest("policy_hostile")), &settings);
+        let source = PolicySource::File(guest("policy_hostile"));
+        let said = load_link(&PolicyLink { source, options: options.into() });
         said.split_once("`: ").map_or_else(|| said.clone(), |(_, said)| said.to_owned())
     };
     assert_eq!(with("5"), "`configure` refused the options: I know no option 5");
@@ -206,6 +211,6 @@ fn policies_that_fail_before_they_serve() {
 
 #[test]
 fn files_that_are_not_there() {
-    let said = load(&PolicySource::File("/nowhere/mine.wasm".into()), &Settings::default());
+    let said = load(&PolicySource::File("/nowhere/mine.wasm".into()));
     assert!(said.starts_with("policy `/nowhere/mine.wasm`: cannot read the file: No such file"), "{said}");
 }

@@ -27,11 +27,11 @@ fn faults_are_answered_natively_and_the_next_call_works() {
     for (path, expected) in cases {
         let answer = hostile.ask(path);
         assert!(matches!(answer.decision, Decision::Worker(_)), "{path}: {answer:?}");
-        assert_eq!(answer.link, LinkName::Native, "{path}");
+        assert_eq!(answer.link, LinkName::Last, "{path}");
         let why = answer.explanation.unwrap_or_default();
         assert!(why.starts_with(&format!("the policy failed: {expected}")), "{path}: {why}");
         let next = hostile.ask("/");
-        assert_eq!((next.decision, next.link), (FIRST, LinkName::Component), "after {path}");
+        assert_eq!((next.decision, next.link), (FIRST, LinkName::Link(0)), "after {path}");
     }
     let counts = hostile.chain.counts();
     assert_eq!(counts.faults, FaultCounts { fuel: 3, deadline: 0, memory: 1, oversized: 2, trap: 2 });
@@ -70,7 +70,7 @@ fn the_backstop_ends_what_fuel_allows() {
         Limits { decision_fuel: u64::MAX / 8, backstop: Duration::from_millis(50), ..Limits::default() };
     let hostile = Hostile::new(limits);
     let begin = Instant::now();
-    assert_eq!(hostile.ask("/loop").link, LinkName::Native);
+    assert_eq!(hostile.ask("/loop").link, LinkName::Last);
     assert!(begin.elapsed() >= limits.backstop);
     assert_eq!(hostile.chain.counts().faults.deadline, 1);
 }
@@ -85,9 +85,9 @@ fn bad_answers_count_as_defer_and_keep_the_instance() {
     ] {
         let answer = hostile.ask(path);
         assert!(matches!(answer.decision, Decision::Worker(_)), "{path}: {answer:?}");
-        assert_eq!((answer.link, answer.explanation.as_deref()), (LinkName::Native, Some(why)));
+        assert_eq!((answer.link, answer.explanation.as_deref()), (LinkName::Last, Some(why)));
     }
-    assert_eq!(hostile.ask("/defer").link, LinkName::Native);
+    assert_eq!(hostile.ask("/defer").link, LinkName::Last);
     let counts = hostile.chain.counts();
     assert_eq!((counts.bad_answers, counts.rebuilds, counts.faults.total()), (2, 0, 0));
 }
@@ -110,14 +110,14 @@ fn repeated_faults_end_the_service() {
     let hostile =
         Hostile::new(Limits { faults: 3, fault_window: Duration::from_secs(600), ..Limits::default() });
     for _ in 0..3 {
-        assert!(hostile.chain.describe().in_service);
+        assert!(hostile.chain.describe().links[0].in_service);
         hostile.ask("/panic");
     }
-    assert!(!hostile.chain.describe().in_service);
+    assert!(!hostile.chain.describe().links[0].in_service);
     let counts = hostile.chain.counts();
     // Even a well-behaved call goes to the native link now, which serves equal workers in turn.
     let picks: Vec<_> = (0..4).map(|_| hostile.ask("/")).collect();
-    assert!(picks.iter().all(|answer| answer.link == LinkName::Native && answer.generation == 1));
+    assert!(picks.iter().all(|answer| answer.link == LinkName::Last && answer.generation == 1));
     assert!(picks.iter().any(|answer| answer.decision != picks[0].decision));
     assert_eq!(hostile.chain.counts().calls, counts.calls, "it is not called any more");
     assert_eq!((counts.quarantines, counts.faults.trap), (1, 3));
@@ -168,10 +168,10 @@ fn a_roster_that_kills_the_policy_is_a_fault_like_any_other() {
     hostile.roster = Roster { version: 2, workers: Arc::new([killer]) };
     for _ in 0..2 {
         let answer = hostile.ask("/");
-        assert_eq!((answer.decision, answer.link), (Decision::Worker(WorkerId(7)), LinkName::Native));
+        assert_eq!((answer.decision, answer.link), (Decision::Worker(WorkerId(7)), LinkName::Last));
     }
     hostile.roster = roster(3, [5, 6]);
-    assert_eq!(hostile.ask("/").link, LinkName::Component);
+    assert_eq!(hostile.ask("/").link, LinkName::Link(0));
     assert_eq!(hostile.chain.counts().faults.trap, 2);
 }
 
@@ -180,7 +180,7 @@ fn without_workers_nobody_is_asked() {
     let mut hostile = Hostile::patient();
     hostile.roster = roster(2, []);
     let answer = hostile.ask("/panic");
-    assert_eq!((answer.decision, answer.link), (Decision::Defer, LinkName::Native));
+    assert_eq!((answer.decision, answer.link), (Decision::Defer, LinkName::Last));
     assert_eq!(hostile.chain.counts().calls, 0);
 }
 
@@ -198,7 +198,7 @@ fn state_survives_a_fault_up_to_the_last_save() {
         assert_eq!(hostile.ask("/").decision, FIRST);
         assert!(hostile.chain.counts().calls < 1000, "that save comes");
     }
-    assert_eq!(hostile.ask("/").link, LinkName::Component);
+    assert_eq!(hostile.ask("/").link, LinkName::Link(0));
     assert_eq!(hostile.chain.counts().states_lost, 0);
 }
 
@@ -210,17 +210,17 @@ fn sessions_are_found_by_the_policy_that_wants_to() {
         let answer = hostile.chain.find(sid, &hostile.roster, &[0, 0], &mut request);
         (answer.decision, answer.link)
     };
-    assert_eq!(find("s-1"), (Decision::Worker(WorkerId(6)), LinkName::Component));
-    assert_eq!(find("unknown"), (Decision::Defer, LinkName::Component));
-    assert_eq!(find("loop"), (Decision::Defer, LinkName::Native));
-    assert_eq!(find("stranger"), (Decision::Defer, LinkName::Native));
+    assert_eq!(find("s-1"), (Decision::Worker(WorkerId(6)), LinkName::Link(0)));
+    assert_eq!(find("unknown"), (Decision::Defer, LinkName::Link(0)));
+    assert_eq!(find("loop"), (Decision::Defer, LinkName::Last));
+    assert_eq!(find("stranger"), (Decision::Defer, LinkName::Last));
     assert_eq!(hostile.chain.counts().native_calls, 0, "balance is for the caller to ask");
 
     let plain = PolicySource::BuiltIn(BuiltIn::Random);
     let plain =
         Chain::load(&plain, &Settings::default(), Arc::new(|_: &str| None)).expect("a built-in loads");
     let answer = plain.find("s-1", &hostile.roster, &[0, 0], &mut request("GET / HTTP/1.1\r\n\r\n"));
-    assert_eq!((answer.decision, answer.link), (Decision::Defer, LinkName::Native));
+    assert_eq!((answer.decision, answer.link), (Decision::Defer, LinkName::Last));
     assert_eq!(plain.counts().calls, 0);
 }
 
@@ -234,7 +234,7 @@ fn events_reach_the_policy() {
     assert!(hostile.text("/self").ends_with(r#"events ["+a@5", "-a@5", "!5"]"#));
     hostile.chain.notice(Event::WorkerFailed { worker: WorkerId(u32::MAX) });
     assert_eq!(hostile.chain.counts().faults.fuel, 1);
-    assert_eq!(hostile.ask("/").link, LinkName::Component);
+    assert_eq!(hostile.ask("/").link, LinkName::Link(0));
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_chain_describes_itself() {
         let settings = Settings { fallback, ..Settings::default() };
         let chain = Chain::load(source, &settings, Arc::new(|_: &str| None)).expect("it loads");
         let description = chain.describe();
-        let digest = description.digest.map(|digest| digest.to_string()).unwrap_or_default();
+        let digest = description.links[0].digest.map(|digest| digest.to_string()).unwrap_or_default();
         description.to_string().replace(&digest, "DIGEST")
     };
     assert_eq!(
@@ -292,11 +292,11 @@ fn a_chain_describes_itself() {
     );
     assert_eq!(
         describe(&PolicySource::File(guest("policy_hostile")), Some(BuiltIn::Random)),
-        "policy_hostile (component DIGEST, generation 1, with sessions, state, events), then random (native)"
+        "policy_hostile (component DIGEST, generation 1, with sessions, state, schema, events), then random (native)"
     );
     let native = PolicySource::Native(BuiltIn::Random);
     let chain = Chain::load(&native, &Settings::default(), Arc::new(|_: &str| None)).expect("it loads");
     assert_eq!(chain.describe().to_string(), "random (native)");
     let answer = chain.balance(&roster(1, [3]), &[0], &mut request("GET / HTTP/1.1\r\n\r\n"));
-    assert_eq!((answer.decision, answer.link), (Decision::Worker(WorkerId(3)), LinkName::Native));
+    assert_eq!((answer.decision, answer.link), (Decision::Worker(WorkerId(3)), LinkName::Last));
 }

@@ -1,5 +1,6 @@
 //! The policy host from outside: the built-in policies against their vectors and their sources,
-//! broken files against their messages, and a hostile policy against the chain's promises.
+//! broken files against their messages, a hostile policy against the chain's promises, versions that
+//! take each other's place, and policies built for earlier versions of the contract.
 //!
 //! Guests are built here, so that building sidetrack itself needs no wasm target.
 
@@ -7,5 +8,7 @@
 
 mod artefacts;
 mod broken;
+mod contract;
 mod hostile;
 mod support;
+mod swap;

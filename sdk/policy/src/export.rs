@@ -86,7 +86,7 @@ macro_rules! __export_interface {
     (schema, $component:ident, $policy:ident) => {
         impl sidetrack::schema::exports::sidetrack::policy::schema::Guest for $component {
             fn current() -> ::std::string::String {
-                $policy.with_borrow(|policy| policy.schema()).into()
+                $policy.with_borrow(|policy| policy.schema().to_owned())
             }
 
             fn reads(form: ::std::string::String) -> bool {

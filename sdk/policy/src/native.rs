@@ -42,6 +42,8 @@ pub struct Script {
 /// The stand-in of a thread.
 struct Host {
     script: Option<Script>,
+    /// The request of a running call, before the script's.
+    request: Option<Script>,
     /// State of the SplitMix64 generator.
     seed: u64,
     started: Instant,
@@ -50,6 +52,7 @@ struct Host {
 thread_local! {
     static HOST: RefCell<Host> = RefCell::new(Host {
         script: None,
+        request: None,
         // The standard library's only source of randomness.
         seed: RandomState::new().hash_one(0),
         started: Instant::now(),
@@ -72,6 +75,25 @@ pub fn scripted<R>(script: Script, body: impl FnOnce() -> R) -> (R, Script) {
     (result, script)
 }
 
+/// Runs `body` on this thread with a request to look at: that part of `request` which describes one.
+/// Randomness, the clock and the rest stay as they are.
+pub fn with_request<R>(request: Script, body: impl FnOnce() -> R) -> R {
+    /// Takes the request away also when `body` panics.
+    struct Restore(Option<Script>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            HOST.with_borrow_mut(|host| host.request = self.0.take());
+        }
+    }
+    let _outer = Restore(HOST.with_borrow_mut(|host| host.request.replace(request)));
+    body()
+}
+
+/// Asks about the request of the running call.
+fn ask_request<R: Default>(question: impl FnOnce(&Script) -> R) -> R {
+    HOST.with_borrow(|host| host.request.as_ref().or(host.script.as_ref()).map(question)).unwrap_or_default()
+}
+
 /// Asks the script, or answers with the default when there is none.
 fn ask<R: Default>(question: impl FnOnce(&mut Script) -> R) -> R {
     HOST.with_borrow_mut(|host| host.script.as_mut().map(question)).unwrap_or_default()
@@ -82,39 +104,39 @@ fn first(pairs: &[(String, String)], same: impl Fn(&str) -> bool) -> Option<Stri
 }
 
 pub(crate) fn method() -> String {
-    ask(|script| script.method.clone())
+    ask_request(|script| script.method.clone())
 }
 
 pub(crate) fn path() -> String {
-    ask(|script| script.path.clone())
+    ask_request(|script| script.path.clone())
 }
 
 pub(crate) fn query(name: &str) -> Option<String> {
-    ask(|script| first(&script.query, |known| known == name))
+    ask_request(|script| first(&script.query, |known| known == name))
 }
 
 pub(crate) fn header(name: &str) -> Option<String> {
-    ask(|script| first(&script.headers, |known| known.eq_ignore_ascii_case(name)))
+    ask_request(|script| first(&script.headers, |known| known.eq_ignore_ascii_case(name)))
 }
 
 pub(crate) fn peer() -> Option<String> {
-    ask(|script| script.peer.map(|peer| peer.to_string()))
+    ask_request(|script| script.peer.map(|peer| peer.to_string()))
 }
 
 pub(crate) fn session() -> Option<String> {
-    ask(|script| script.session.clone())
+    ask_request(|script| script.session.clone())
 }
 
 pub(crate) fn session_hash() -> u64 {
-    ask(|script| script.session.as_deref().map_or(0, hash_session))
+    ask_request(|script| script.session.as_deref().map_or(0, hash_session))
 }
 
 pub(crate) fn is_upgrade() -> bool {
-    ask(|script| script.is_upgrade)
+    ask_request(|script| script.is_upgrade)
 }
 
 pub(crate) fn attempt() -> u32 {
-    ask(|script| script.attempt)
+    ask_request(|script| script.attempt)
 }
 
 pub(crate) fn session_owner(sid: &str) -> Option<WorkerId> {
@@ -206,6 +228,18 @@ mod tests {
         assert_eq!(script.stored, HashMap::from([("key".to_owned(), b"value".to_vec())]));
         let (again, _) = scripted(Script::default(), host::random_u64);
         assert_eq!(picks.2, again, "the generator starts at the seed");
+    }
+
+    #[test]
+    fn a_request_hides_the_script_s_and_nothing_else() {
+        let script = Script { path: "/outer".into(), seed: 7, ..Script::default() };
+        let ((during, after), _) = scripted(script, || {
+            let request = Script { path: "/inner".into(), ..Script::default() };
+            let during = with_request(request, || (request::path(), host::random_u64()));
+            (during, request::path())
+        });
+        let (random, _) = scripted(Script { seed: 7, ..Script::default() }, host::random_u64);
+        assert_eq!((during, after.as_str()), (("/inner".to_owned(), random), "/outer"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use sidetrack_policy::{Decision, Policy, Refusal, Worker, WorkerId, export, host, request};
+use sidetrack_policy::{Decision, Policy, Refusal, Worker, WorkerId, export, host, request, store};
 
 /// See the crate's documentation.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Hostile {
     rosters: u32,
     calls: u32,
     events: Vec<String>,
+    /// Of the saved state.
+    form: Option<String>,
 }
 
 impl Policy for Hostile {
@@ -23,6 +25,14 @@ impl Policy for Hostile {
             r#""loop""# => spin(),
             r#""panic""# => panic!("on purpose, while configuring"),
             r#""request""# => Err(request::path()),
+            r#""another form""# => {
+                self.form = Some("calls/2".into());
+                Ok(())
+            }
+            r#""small states""# => {
+                self.form = Some("small".into());
+                Ok(())
+            }
             other => Err(format!("I know no option {other}")),
         }
     }
@@ -72,6 +82,14 @@ impl Policy for Hostile {
                 host::explain("because");
                 self.first()
             }
+            "/remember" => say(&store::add("remembered", 1).to_string()),
+            "/overfill" => {
+                say(&(0..).take_while(|n| store::set(&n.to_string(), &[0; 16 << 10])).count().to_string())
+            }
+            "/remember-and-panic" => {
+                store::add("remembered", 1);
+                panic!("on purpose")
+            }
             "/seen" => say(&seen()),
             "/self" => {
                 let Self { rosters, calls, events, .. } = self;
@@ -98,8 +116,19 @@ impl Policy for Hostile {
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
-        self.calls = u32::from_le_bytes(state.try_into().map_err(|_| "four bytes, please".to_owned())?);
+        let calls = u32::from_le_bytes(state.try_into().map_err(|_| "four bytes, please".to_owned())?);
+        if self.form.as_deref() == Some("small") && calls > 5 {
+            return Err(format!("{calls} calls are too many for me"));
+        }
+        self.calls = calls;
         Ok(())
+    }
+
+    fn schema(&self) -> &str {
+        match self.form.as_deref() {
+            Some("calls/2") => "calls/2",
+            _ => "calls/1",
+        }
     }
 
     fn session_opened(&mut self, sid: &str, worker: WorkerId) {
@@ -159,4 +188,4 @@ fn recurse(depth: u64) -> u64 {
     if black_box(depth) == 0 { 0 } else { recurse(depth + 1) + black_box(1) }
 }
 
-export!(Hostile, sessions, state, events);
+export!(Hostile, sessions, state, schema, events);

@@ -1,5 +1,9 @@
 //! The command line, as typed. What the words mean is the business of [`crate::config`].
 
+mod policy;
+
+pub use policy::{Order, Verb};
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -15,8 +19,10 @@ Examples:
       The same behind another address; the server goes on believing in its own.
   sidetrack run --listen :3000 -- node sticky-worker.js
       Workers written for @socket.io/sticky: setupWorker(io), and nobody calls listen().
-  sidetrack run --policy ./mine.wasm -c sidetrack.toml
-      A policy of your own; every flag is also a key in the file.
+  sidetrack run --policy sticky-cookie --policy ./mine.wasm -c sidetrack.toml
+      A chain of policies, one of your own; every flag is also a key in the file.
+  sidetrack policy set ./mine.wasm
+      Another version while it runs.
   sidetrack run --workers 0 --listen :3000 --join-socket ./join.sock
       Nothing is started here: workers come by themselves, with `sidetrack join`.
   sidetrack demo
@@ -34,6 +40,8 @@ pub enum Action {
     Demo(Vec<Setting>),
     /// Become a worker of a sidetrack that runs already.
     Join(Options),
+    /// Ask something of a running sidetrack.
+    Policy(Order),
     /// One of the demo's own workers.
     DemoWorker,
 }
@@ -71,6 +79,7 @@ pub fn command() -> Command {
             settings(Command::new("demo").about("Serve a page that shows sessions and their workers, live"))
                 .mut_arg("command", |arg| arg.hide(true)),
         )
+        .subcommand(policy::command())
         .subcommand(join())
         .subcommand(Command::new("demo-worker").hide(true))
 }
@@ -140,6 +149,7 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("run", matches) => Some(Action::Run(given(matches))),
         ("check", matches) => Some(Action::Check(given(matches))),
         ("demo", matches) => Some(Action::Demo(given(matches))),
+        ("policy", matches) => policy::order(matches).map(Action::Policy),
         ("join", matches) => join_options(matches).map(Action::Join),
         ("demo-worker", _) => Some(Action::DemoWorker),
         _ => None,
@@ -166,16 +176,16 @@ fn argument(key: &Key) -> Arg {
         (Kind::Off, _) | (_, "") => key.help.to_owned(),
         (_, default) => format!("{} [default: {default}]", key.help),
     };
-    let arg = Arg::new(key.name).help(help).help_heading(Some(key.group).filter(|group| !group.is_empty()));
+    let arg = match key.name {
+        "workers" => Arg::new(key.name).short('w'),
+        "policy" => Arg::new(key.name).short('p'),
+        "listen" => Arg::new(key.name).short('l'),
+        name => Arg::new(name),
+    };
+    let arg = arg.help(help).help_heading(Some(key.group).filter(|group| !group.is_empty()));
     match key.kind {
-        Kind::One => match key.name {
-            "workers" => arg.short('w'),
-            "policy" => arg.short('p'),
-            _ => arg,
-        }
-        .long(key.flag)
-        .value_name(key.value),
-        Kind::Many => arg.short('l').long(key.flag).value_name(key.value).action(ArgAction::Append),
+        Kind::One => arg.long(key.flag).value_name(key.value),
+        Kind::Many => arg.long(key.flag).value_name(key.value).action(ArgAction::Append),
         Kind::Off => arg.long(key.flag).action(ArgAction::SetFalse),
         Kind::Rest => arg.value_name(key.value).last(true).num_args(1..),
     }

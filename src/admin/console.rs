@@ -1,0 +1,152 @@
+//! Orders of the command line, carried out at the admin socket, and what a person sees of it.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use serde_json::Value;
+
+use super::{Answer, ask, find};
+use crate::cli::{Order, Verb};
+use crate::policy::BuiltIn;
+
+/// Carries out an order and prints what came of it. False when it was refused.
+///
+/// # Errors
+/// When nobody could be asked; in words.
+pub async fn carry_out(order: &Order) -> Result<bool, String> {
+    let (path, body) = match &order.verb {
+        Verb::List => {
+            print(&list());
+            return Ok(true);
+        }
+        Verb::Status => ("/v1/policy", None),
+        Verb::Set(body) => ("/v1/policy/set", Some(body)),
+        Verb::Rollback(body) => ("/v1/policy/rollback", Some(body)),
+        Verb::Explain(body) => ("/v1/policy/explain", Some(body)),
+    };
+    let socket = match &order.admin {
+        Some(path) => path.clone(),
+        None => find().map_err(|error| error.to_string())?,
+    };
+    let Answer { good, value } = ask(&socket, path, body).await.map_err(|error| error.to_string())?;
+    if order.json {
+        print(&format!("{value:#}\n"));
+    } else if good {
+        print(&match &order.verb {
+            Verb::List => String::new(),
+            Verb::Status => status(&value),
+            Verb::Set(_) | Verb::Rollback(_) => swapped(&value),
+            Verb::Explain(_) => explained(&value),
+        });
+    } else {
+        return Err(text(&value["error"]));
+    }
+    Ok(good)
+}
+
+/// Nobody may be reading stdout; that is no reason to panic.
+fn print(text: &str) {
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+fn list() -> String {
+    let mut out = String::new();
+    for policy in BuiltIn::ALL {
+        let _ = writeln!(out, "{:<18} {}", policy.name(), policy.about());
+    }
+    out
+}
+
+fn status(value: &Value) -> String {
+    let mut out = String::new();
+    for link in items(&value["links"]) {
+        let mut standing =
+            if link["in_service"] == true { "in service" } else { "OUT OF SERVICE" }.to_owned();
+        if let Some(left) = link["trial_left_ms"].as_u64() {
+            let _ = write!(standing, ", on trial for {} s more", left.div_ceil(1000));
+        }
+        let _ = writeln!(out, "{}: generation {}, {standing}", text(&link["name"]), link["generation"]);
+        let mut line = |name: &str, value: String| {
+            if !value.is_empty() {
+                let _ = writeln!(out, "  {name:<11} {value}");
+            }
+        };
+        line("policy", text(&link["policy"]));
+        line("options", Some(text(&link["options"])).filter(|text| text != "{}").unwrap_or_default());
+        line("digest", text(&link["digest"]).chars().take(12).collect());
+        line("interfaces", items(&link["interfaces"]).iter().map(text).collect::<Vec<_>>().join(", "));
+        line("since", text(&link["since"]));
+        let counts = &link["counts"];
+        let faults: u64 =
+            counts["faults"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+        line("calls", format!("{}, {faults} faults, {} bad answers", counts["calls"], counts["bad_answers"]));
+        if link["store"]["keys"] != 0 {
+            line("store", format!("{} keys, {} bytes", link["store"]["keys"], link["store"]["bytes"]));
+        }
+        for past in items(&link["history"]) {
+            let reason = past["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+            line(
+                "before",
+                format!(
+                    "generation {} ({}), {} at {}{reason}",
+                    past["generation"],
+                    text(&past["policy"]),
+                    text(&past["ended"]),
+                    text(&past["until"]),
+                ),
+            );
+        }
+    }
+    let _ = writeln!(out, "last: {} (native)", text(&value["last"]));
+    out
+}
+
+fn swapped(value: &Value) -> String {
+    format!(
+        "{} now runs {} as generation {}; {}\n",
+        text(&value["link"]),
+        text(&value["policy"]),
+        value["generation"],
+        text(&value["state"]),
+    )
+}
+
+fn explained(value: &Value) -> String {
+    let mut out = String::new();
+    for worker in items(&value["workers"]) {
+        let _ = writeln!(
+            out,
+            "{:<8} load {:<6} weight {}",
+            text(&worker["name"]),
+            worker["load"],
+            worker["weight"]
+        );
+    }
+    for step in items(&value["steps"]) {
+        let says = step["says"].as_str().map(|says| format!(": {says}")).unwrap_or_default();
+        let generation = match step["generation"].as_u64() {
+            Some(0) | None => "native".to_owned(),
+            Some(generation) => format!("generation {generation}"),
+        };
+        let _ =
+            writeln!(out, "{} ({generation}) → {}{says}", text(&step["link"]), decision(&step["decision"]));
+    }
+    let _ = writeln!(out, "decision: {}", decision(&value["decision"]));
+    out
+}
+
+fn decision(value: &Value) -> String {
+    match (value["worker"].as_str(), value["refuse"].as_u64()) {
+        (Some(worker), _) => worker.to_owned(),
+        (_, Some(status)) => format!("refuse with {status} {}", text(&value["text"])),
+        _ => text(value),
+    }
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map(str::to_owned).unwrap_or_default()
+}

@@ -1,0 +1,217 @@
+//! `sidetrack policy …`: the verbs for a running sidetrack's policy.
+
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Map, Value, json};
+
+const EXAMPLES: &str = "\
+Examples:
+  sidetrack policy status
+  sidetrack policy set ./mine.wasm
+      Swap it in: state, sessions and connections survive, and what does not fit is refused.
+  sidetrack policy set 'hash{\"key\": \"query:room\"}' --link least-connection
+  sidetrack policy rollback
+  sidetrack policy explain --target '/socket.io/?EIO=4' --header 'Cookie: server=w2'
+      What would be decided now, link by link.
+
+A policy file is also loaded again whenever it changes, and on SIGHUP.";
+
+/// What to ask of a running sidetrack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub verb: Verb,
+    /// The admin socket, unless it is to be found.
+    pub admin: Option<PathBuf>,
+    /// Print the answer as it came.
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// The built-in policies: nobody needs to run.
+    List,
+    Status,
+    Set(Value),
+    Rollback(Value),
+    Explain(Value),
+}
+
+pub(super) fn command() -> Command {
+    Command::new("policy")
+        .about("See, replace and try the policy of a running sidetrack")
+        .after_help(EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("list").about("The built-in policies"))
+        .subcommand(asking(Command::new("status").about("Every link of the chain: version, state, counters, history")))
+        .subcommand(
+            asking(Command::new("set").about("Put another version in a link's place, with the state of the one before"))
+                .arg(
+                    Arg::new("policy")
+                        .value_name("NAME|FILE")
+                        .required(true)
+                        .help("A built-in or a file; options as JSON right behind it. Without options a file keeps those of the link"),
+                )
+                .arg(link())
+                .arg(
+                    Arg::new("discard-state")
+                        .long("discard-state")
+                        .action(ArgAction::SetTrue)
+                        .help("Begin without the state of the version before"),
+                )
+                .arg(
+                    Arg::new("forgive")
+                        .long("forgive")
+                        .action(ArgAction::SetTrue)
+                        .help("Take a version that was quarantined before"),
+                ),
+        )
+        .subcommand(asking(Command::new("rollback").about("Put the version before back")).arg(link()))
+        .subcommand(
+            asking(Command::new("explain").about("What would be decided now for a request, and why"))
+                .arg(Arg::new("method").long("method").value_name("METHOD").default_value("GET").help("Its method"))
+                .arg(
+                    Arg::new("target")
+                        .long("target")
+                        .value_name("TARGET")
+                        .default_value("/")
+                        .help("Its path and query"),
+                )
+                .arg(
+                    Arg::new("header")
+                        .long("header")
+                        .value_name("NAME: VALUE")
+                        .action(ArgAction::Append)
+                        .value_parser(header)
+                        .help("A header line; repeatable"),
+                )
+                .arg(
+                    Arg::new("peer")
+                        .long("peer")
+                        .value_name("IP")
+                        .value_parser(clap::value_parser!(std::net::IpAddr))
+                        .help("The client's address"),
+                )
+                .arg(Arg::new("session").long("session").value_name("SID").help("The session id it carries")),
+        )
+}
+
+fn link() -> Arg {
+    Arg::new("link").long("link").value_name("NAME").help("The link of the chain; the first one without it")
+}
+
+fn asking(command: Command) -> Command {
+    command
+        .arg(
+            Arg::new("admin")
+                .long("admin")
+                .value_name("PATH")
+                .help("The admin socket; without it, that of the one sidetrack you run"),
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer as JSON"))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    text.split_once(':')
+        .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+        .ok_or_else(|| "expected NAME: VALUE".to_owned())
+}
+
+/// What was asked for.
+pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
+    let (name, matches) = matches.subcommand()?;
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    let mut body = Map::new();
+    if let Ok(Some(link)) = matches.try_get_one::<String>("link") {
+        body.insert("link".to_owned(), json!(link));
+    }
+    let verb = match name {
+        "list" => return Some(Order { verb: Verb::List, admin: None, json: false }),
+        "status" => Verb::Status,
+        "set" => {
+            body.insert("policy".to_owned(), json!(absolute(&text("policy")?)));
+            for flag in ["discard-state", "forgive"] {
+                body.insert(flag.replace('-', "_"), json!(matches.get_flag(flag)));
+            }
+            Verb::Set(body.into())
+        }
+        "rollback" => Verb::Rollback(body.into()),
+        "explain" => {
+            for name in ["method", "target", "session"] {
+                if let Some(text) = text(name) {
+                    body.insert(name.to_owned(), json!(text));
+                }
+            }
+            if let Some(peer) = matches.get_one::<std::net::IpAddr>("peer") {
+                body.insert("peer".to_owned(), json!(peer));
+            }
+            let headers = matches.get_many::<(String, String)>("header").unwrap_or_default();
+            body.insert("headers".to_owned(), json!(headers.collect::<Vec<_>>()));
+            Verb::Explain(body.into())
+        }
+        _ => return None,
+    };
+    Some(Order { verb, admin: text("admin").map(Into::into), json: matches.get_flag("json") })
+}
+
+/// The running sidetrack may have another working directory.
+fn absolute(policy: &str) -> String {
+    let (path, options) = match policy.find('{') {
+        Some(at) => policy.split_at(at),
+        None => (policy, ""),
+    };
+    match std::fs::canonicalize(path) {
+        // A name that is no path of an existing file goes as it is: the answer says what is wrong.
+        Ok(found) if found.is_file() => {
+            // A link that somebody will turn elsewhere stays the link it is.
+            let full = std::path::absolute(path).unwrap_or(found);
+            format!("{}{options}", full.display())
+        }
+        _ => policy.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order_of(words: &[&str]) -> Order {
+        let matches = command().try_get_matches_from(["policy"].iter().chain(words)).unwrap();
+        order(&matches).unwrap()
+    }
+
+    #[test]
+    fn words_become_orders() {
+        assert_eq!(order_of(&["list"]).verb, Verb::List);
+        let Verb::Set(body) = order_of(&["set", "random", "--link", "hash", "--discard-state"]).verb else {
+            panic!()
+        };
+        let expected = json!({ "policy": "random", "link": "hash", "discard_state": true, "forgive": false });
+        assert_eq!(body, expected);
+        let explain = order_of(&[
+            "explain",
+            "--header",
+            "Cookie: a=b",
+            "--peer",
+            "::1",
+            "--admin",
+            "/a.sock",
+            "--json",
+        ]);
+        assert_eq!((explain.admin, explain.json), (Some("/a.sock".into()), true));
+        let Verb::Explain(body) = explain.verb else { panic!() };
+        assert_eq!((&body["headers"], &body["peer"]), (&json!([["Cookie", "a=b"]]), &json!("::1")));
+    }
+
+    #[test]
+    fn a_file_is_named_in_full_and_a_policy_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.wasm");
+        std::fs::write(&path, "").unwrap();
+        let text = format!("{}{{\"a\": 1}}", path.display());
+        assert_eq!(absolute(&text), text);
+        assert_eq!(absolute("hash{}"), "hash{}");
+        assert!(std::path::Path::new(&absolute("Cargo.toml")).is_absolute());
+    }
+}

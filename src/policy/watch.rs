@@ -1,0 +1,182 @@
+//! Loads policy files again when they change.
+//!
+//! The folders of the files are watched rather than the files: a file that is replaced by a rename,
+//! as editors and deployments do, is another file. Changes that come together are taken together,
+//! and what counts in the end is the content: the same bytes are never loaded twice.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use super::Chain;
+use super::version::Digest;
+
+/// Quiet for so long means that a change is complete.
+const QUIET: Duration = Duration::from_millis(20);
+/// … but a folder that never rests is looked into all the same.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Watches the files of a chain, on a thread of its own, for as long as it lives.
+#[derive(Debug)]
+pub struct Watch {
+    tell: Sender<Told>,
+}
+
+#[derive(Debug)]
+enum Told {
+    /// Something has happened in a folder.
+    Stirred,
+    /// Somebody wants every file looked at again.
+    Again,
+    /// The chain's files may be others now.
+    Moved,
+}
+
+impl Watch {
+    /// Begins to watch; with `follow` false only [`Self::again`] makes it look.
+    ///
+    /// # Errors
+    /// When no thread or no watch can be had; in words.
+    pub fn start(chain: Arc<Chain>, follow: bool) -> Result<Self, String> {
+        let (tell, told) = mpsc::channel();
+        let stir = tell.clone();
+        let watcher = follow
+            .then(|| notify::recommended_watcher(move |event| stirred(&stir, event)))
+            .transpose()
+            .map_err(|error| format!("policy files cannot be watched: {error}"))?;
+        // What runs is what was seen: a file that has changed since it was loaded is loaded again.
+        let live = chain.describe().links.into_iter();
+        let seen = live.map(|link| (link.name, link.digest)).collect();
+        let mut watching = Watching { chain, watcher, folders: HashSet::new(), seen };
+        watching.follow();
+        thread::Builder::new()
+            .name("policy-watch".into())
+            .spawn(move || watching.run(&told))
+            .map_err(|error| format!("policy files cannot be watched: {error}"))?;
+        Ok(Self { tell })
+    }
+
+    /// Looks at every file now.
+    pub fn again(&self) {
+        // The thread ends only with this value.
+        let _ = self.tell.send(Told::Again);
+    }
+
+    /// Follows the files that the chain has by now.
+    pub fn moved(&self) {
+        let _ = self.tell.send(Told::Moved);
+    }
+}
+
+/// Reading is no change, and we read ourselves.
+fn stirred(tell: &Sender<Told>, event: notify::Result<notify::Event>) {
+    let changes = match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => false,
+            _ => true,
+        },
+        // Events were lost.
+        Err(_) => true,
+    };
+    if changes {
+        let _ = tell.send(Told::Stirred);
+    }
+}
+
+/// The watching thread's own.
+struct Watching {
+    chain: Arc<Chain>,
+    watcher: Option<RecommendedWatcher>,
+    folders: HashSet<PathBuf>,
+    /// The last content of each link's file, loaded or refused; none where there was no file.
+    seen: HashMap<String, Option<Digest>>,
+}
+
+impl Watching {
+    fn run(mut self, told: &Receiver<Told>) {
+        self.look(false);
+        while let Ok(first) = told.recv() {
+            let again = matches!(first, Told::Again);
+            if matches!(first, Told::Stirred) && !settled(told) {
+                return;
+            }
+            self.follow();
+            self.look(again);
+        }
+    }
+
+    /// Loads what has changed. `again`: somebody asked, and is told also of what has not.
+    fn look(&mut self, again: bool) {
+        for (link, path) in self.chain.files() {
+            let content = content(&path);
+            let known = self.seen.insert(link.clone(), content);
+            if known == Some(content) && !again {
+                continue;
+            }
+            if content.is_none() {
+                tracing::warn!(link, path = %path.display(), "the policy's file is gone; the version in service stays");
+                continue;
+            }
+            match self.chain.reload(&link) {
+                Ok(Some(_)) => {}
+                Ok(None) if again => tracing::info!(link, path = %path.display(), "policy file unchanged"),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(link, %error, "policy not replaced; the version in service stays");
+                }
+            }
+        }
+    }
+
+    /// Watches the folders of the chain's files, and no others.
+    fn follow(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let wanted: HashSet<PathBuf> = self.chain.files().iter().map(|(_, path)| folder(path)).collect();
+        for folder in self.folders.difference(&wanted) {
+            // It may be gone, and its watch with it.
+            let _ = watcher.unwatch(folder);
+        }
+        for folder in wanted.difference(&self.folders) {
+            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                tracing::warn!(
+                    %error,
+                    folder = %folder.display(),
+                    "policy files there are not watched; load them with SIGHUP or `sidetrack policy set`"
+                );
+            }
+        }
+        self.folders = wanted;
+    }
+}
+
+/// Waits until it is quiet. False when nobody can tell any more.
+fn settled(told: &Receiver<Told>) -> bool {
+    let most = PATIENCE.as_nanos() / QUIET.as_nanos();
+    for _ in 0..most {
+        match told.recv_timeout(QUIET) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+    }
+    true
+}
+
+fn content(path: &Path) -> Option<Digest> {
+    fs::read(path).ok().map(|bytes| Digest::of(&bytes))
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
