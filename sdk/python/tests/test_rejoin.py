@@ -12,6 +12,7 @@ from sidetrack import Listener, join, wire
 from sidetrack.join import LONGEST, PROVEN_AFTER, SHORTEST, SLOT_PATIENCE, Join
 from sidetrack.key import SessionKey
 from sidetrack.lookout import Lookout
+from sidetrack.session import IDLE
 from sidetrack.settings import Settings
 from test_listener import CONNECTION, DISCONNECT, PATIENCE
 
@@ -180,6 +181,22 @@ async def test_sessions_come_first_where_clients_make_the_ids(place):
     _, sidetrack = await place.welcome(place.opened(), {**JOINED, "session_key": "path:1"})
     assert await sidetrack.lines(2) == [wire.opened("room", ends=False), wire.READY]
     assert place.listener.settings.key == SessionKey("path", "1")
+
+
+@with_place
+async def test_the_idle_time_and_the_tag_are_those_of_the_next_sidetrack(place):
+    sessions = place.listener.sessions
+    assert (sessions.idle, sessions.tagged("a")) == (IDLE, "a")
+    for more, idle, tagged in (
+        ({"session_idle": 120, "sid_tag": "w4"}, 120, "w4.a"),
+        ({"session_idle": "soon", "sid_tag": None}, IDLE, "a"),
+    ):
+        place.listener.channel.hang_up()
+        _, sidetrack = await place.welcome(place.opened(), {**JOINED, **more})
+        sessions.open(f"after {idle}")
+        while await sidetrack.line() != wire.opened(f"after {idle}"):
+            pass
+        assert (sessions.idle, sessions.tagged("a")) == (idle, tagged)
 
 
 @with_place
