@@ -9,8 +9,8 @@ export interface Sessions {
    * Takes a session as this worker's: requests with its id come here from now on. Wait for the result
    * before an answer tells the client of the id.
    *
-   * `ends` (default true): `close` will be called. Otherwise the session is forgotten half an hour
-   * after it was last used.
+   * `ends` (default true): `close` will be called. Otherwise the session is forgotten when it has not
+   * been used for sidetrack's `--session-idle` (half an hour).
    */
   open(sid: string, options?: { ends?: boolean }): Promise<void>;
 
@@ -23,5 +23,17 @@ export interface Sessions {
 
 export declare const sessions: Sessions;
 
-declare const worker: { readonly active: boolean; readonly slot: string | undefined; readonly sessions: Sessions };
+/**
+ * The id that a new session shall have instead of this one: it begins with this worker's tag where
+ * sidetrack wants that, so that requests find their way without a table. Engine.IO's ids are tagged by
+ * themselves.
+ */
+export declare function tagged(id: string): string;
+
+declare const worker: {
+  readonly active: boolean;
+  readonly slot: string | undefined;
+  readonly sessions: Sessions;
+  readonly tagged: typeof tagged;
+};
 export default worker;

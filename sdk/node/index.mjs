@@ -1,4 +1,4 @@
 import worker from './index.js';
 
-export const { active, slot, sessions } = worker;
+export const { active, slot, sessions, tagged } = worker;
 export default worker;

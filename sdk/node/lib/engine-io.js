@@ -4,9 +4,13 @@
 'use strict';
 
 const Module = require('module');
+const { tagged } = require('./terms');
 
-/** The function returned wants to be told of every request with its response. */
-exports.watch = function (sessions) {
+/**
+ * `terms` may change at any time: another sidetrack may have others. The function returned wants to be
+ * told of every request with its response.
+ */
+exports.watch = function (sessions, terms) {
   const announced = new WeakSet(); // requests whose session was announced
 
   // engine.io however it is loaded: required, imported (its ESM entry wraps the CommonJS one), by a
@@ -39,11 +43,14 @@ exports.watch = function (sessions) {
         announced.add(request);
         return sessions.open(sid);
       };
+      // Where sidetrack looks elsewhere for ids, these are none of its concern.
+      const mark = (id) => (terms.find.kind === 'query' ? tagged(terms.tag, id) : id);
       const reporting = function () {
-        const id = generateId.apply(this, arguments);
-        const later = id && typeof id.then === 'function';
-        // engine.io misses the frames of a WebSocket that come while its handshake waits: the
-        // program's own answer is returned, so that it waits no longer than without us. No later
+        const own = generateId.apply(this, arguments);
+        const later = own && typeof own.then === 'function';
+        const id = later ? Promise.resolve(own).then(mark) : mark(own);
+        // engine.io misses the frames of a WebSocket that come while its handshake waits: so it
+        // waits no longer than the program's own answer takes. No later
         // request has to find such a session. (engine.io before 4 waits for nothing.)
         if (transport === 'websocket' || !awaitsId) {
           if (later) id.then(born, () => {});

@@ -1,9 +1,10 @@
 // The sessions of this process. The one place that knows which requests belong here.
 'use strict';
 
-const FORGET_AFTER = 30 * 60_000;
+const FORGET_AFTER = 30 * 60_000; // unless sidetrack says otherwise
 const REPEAT_AFTER = 60_000;
 
+exports.FORGET_AFTER = FORGET_AFTER;
 exports.REPEAT_AFTER = REPEAT_AFTER;
 
 /** `tell(message, written)` announces; `now()` is in milliseconds. */
@@ -11,6 +12,7 @@ exports.create = function ({ tell, now = Date.now }) {
   const open = new Set(); // sessions whose end we shall see
   const used = new Map(); // the others: id → { seen, told, busy }
   let swept = now();
+  let forgetAfter = FORGET_AFTER;
 
   /**
    * Takes a session as this process's own. `ends: false`: nobody will say when it ends, so it is
@@ -68,7 +70,7 @@ exports.create = function ({ tell, now = Date.now }) {
     for (const [sid, session] of used) if (session.busy > 0) touch(sid, session, now());
   }
 
-  const idle = ({ busy, seen }, at) => busy === 0 && at - seen > FORGET_AFTER;
+  const idle = ({ busy, seen }, at) => busy === 0 && at - seen > forgetAfter;
 
   function touch(sid, session, at) {
     session.seen = at;
@@ -96,5 +98,10 @@ exports.create = function ({ tell, now = Date.now }) {
     }
   }
 
-  return { open: begin, close, own: mine, use, refresh, repeat };
+  /** After so many milliseconds without a use a session whose end nobody says is forgotten. */
+  function remember(ms) {
+    forgetAfter = ms;
+  }
+
+  return { open: begin, close, own: mine, use, refresh, repeat, remember };
 };

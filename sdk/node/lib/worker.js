@@ -7,13 +7,14 @@
 'use strict';
 
 const { REPEAT_AFTER, create } = require('./sessions');
+const { fromAnswer, fromEnv, tagged } = require('./terms');
 
 const STARTED = Symbol.for('sidetrack.worker');
 
 module.exports = process[STARTED] ?? start();
 
 function start() {
-  const { SIDETRACK_SLOT, SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive, SIDETRACK_JOIN: socket } = process.env;
+  const { SIDETRACK_SLOT, SIDETRACK_JOIN: socket } = process.env;
   const active = SIDETRACK_SLOT !== undefined && Boolean(process.connected) &&
     require('worker_threads').isMainThread && require('cluster').isWorker;
   let slot = active ? SIDETRACK_SLOT : undefined;
@@ -21,6 +22,7 @@ function start() {
   // Elsewhere all sessions are this process's own, and nobody wants to hear of them.
   const channel = active ? require('./channel').open() : { tell: (message, written = () => {}) => written() };
   const sessions = create({ tell: channel.tell });
+  const terms = {};
   const api = {
     active,
     get slot() {
@@ -31,23 +33,23 @@ function start() {
       close: (sid) => sessions.close(String(sid)),
       own: (sid) => sessions.own(String(sid)),
     },
+    tagged: (id) => tagged(terms.tag, id),
   };
   Object.defineProperty(process, STARTED, { value: api });
   if (!active) return api;
 
   setInterval(sessions.refresh, REPEAT_AFTER).unref();
-  const terms = {};
-  follow({ session_key: key, keepalive: keepAlive });
-  function follow({ session_key: key, keepalive: keepAlive }) {
-    terms.find = require('./key').finder(key || 'query:sid');
-    terms.keepAlive = keepAlive || 'hand-back';
+  follow(fromEnv(process.env));
+  function follow(next) {
+    Object.assign(terms, next);
+    sessions.remember(terms.forgetAfter);
   }
 
   const sockets = require('./sockets').follow(channel);
   require('./farewell').prepare(sockets);
   const handBack = require('./hand-back').create(channel);
   const responses = require('./responses').learn({ terms, sessions });
-  const noticeHandshake = require('./engine-io').watch(sessions);
+  const noticeHandshake = require('./engine-io').watch(sessions, terms);
   const answering = (request, response) => {
     noticeHandshake(request, response);
     responses.answering(request, response);
@@ -88,7 +90,7 @@ function start() {
       servers.repeat();
     });
     const accept = (answer) => {
-      follow(answer);
+      follow(fromAnswer(answer));
       process.env.SIDETRACK_SLOT = slot = answer.slot;
     };
     require('./rejoin').prepare({ socket, slot, channel, accept });

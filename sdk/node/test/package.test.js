@@ -8,19 +8,19 @@ const { test } = require('node:test');
 const run = (code, env = {}) => execFileSync(process.execPath, ['-e', code], { env: { ...process.env, ...env }, cwd: __dirname, encoding: 'utf8' });
 
 test('outside sidetrack it is inert', () => {
-  for (const env of [{}, { SIDETRACK_SLOT: 'w0' }, { SIDETRACK_SLOT: 'w0', NODE_UNIQUE_ID: '1', SIDETRACK_SESSION_KEY: 'nonsense' }]) {
+  for (const env of [{}, { SIDETRACK_SLOT: 'w0' }, { SIDETRACK_SLOT: 'w0', NODE_UNIQUE_ID: '1', SIDETRACK_SESSION_KEY: 'nonsense', SIDETRACK_SID_TAG: 'w0' }]) {
     const output = run(`
       const emit = require('http').Server.prototype.emit;
       const load = require('module')._load;
-      const { active, slot, sessions } = require('sidetrack-worker');
+      const { active, slot, sessions, tagged } = require('sidetrack-worker');
       sessions.open('a', { ends: false }).then(() => {
         const own = [sessions.own('a'), sessions.own('b')];
         sessions.close('a');
-        console.log(JSON.stringify({ active, slot, own, closed: !sessions.own('a'),
+        console.log(JSON.stringify({ active, slot, own, closed: !sessions.own('a'), tagged: tagged('a'),
           untouched: emit === require('http').Server.prototype.emit && load === require('module')._load,
           listeners: process.eventNames().filter((name) => name === 'message' || name === 'internalMessage') }));
       });`, env);
-    assert.deepStrictEqual(JSON.parse(output), { active: false, own: [true, false], closed: true, untouched: true, listeners: [] });
+    assert.deepStrictEqual(JSON.parse(output), { active: false, own: [true, false], closed: true, tagged: 'a', untouched: true, listeners: [] });
   }
 });
 

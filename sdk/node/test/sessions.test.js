@@ -109,3 +109,16 @@ test('all of them are announced again to a sidetrack that knows none', async () 
   made.at += 31 * MINUTE;
   assert.strictEqual(made.sessions.own('used'), false);
 });
+
+test('sidetrack may say how long a session is remembered, and change its mind', async () => {
+  const made = make();
+  made.sessions.remember(2 * MINUTE);
+  await made.sessions.open('a', { ends: false });
+  made.at += 2 * MINUTE;
+  assert.ok(made.sessions.own('a'));
+  made.at += 3 * MINUTE;
+  made.sessions.remember(4 * MINUTE);
+  assert.ok(made.sessions.own('a'));
+  made.at += 4 * MINUTE + 1;
+  assert.ok(!made.sessions.own('a'));
+});

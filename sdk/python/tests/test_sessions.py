@@ -1,5 +1,6 @@
 """Sessions, what is learnt about them, and Engine.IO's."""
 
+import asyncio
 import json
 
 import engineio
@@ -61,6 +62,51 @@ def test_a_session_without_an_end_is_refreshed_while_used_and_forgotten_when_not
     said.now += 1
     sessions.tidy()
     assert said.take() == [("closed", "a", True)] and not sessions.owns("a")
+
+
+def test_sidetrack_may_say_how_long_a_session_is_remembered(said):
+    said.sessions.idle = 120
+    said.sessions.open("a", ends=False)
+    said.now += 119
+    said.sessions.tidy()
+    assert said.sessions.owns("a")
+    said.now += 1
+    said.sessions.tidy()
+    assert said.take() == [("opened", "a", False), ("closed", "a", True)]
+
+
+def test_all_are_announced_again_as_what_they_are_but_for_the_forgotten(said):
+    sessions = said.sessions
+    sessions.open("ends")
+    sessions.open("forgotten", ends=False)
+    sessions.open("streaming", ends=False)
+    sessions.begin_request("streaming")
+    said.now += IDLE
+    sessions.open("used", ends=False)
+    said.take()
+    sessions.repeat()
+    assert said.take() == [("opened", "ends", True), ("opened", "streaming", False), ("opened", "used", False)]
+    # Which counts as an announcement, and not as a use.
+    said.now += REFRESH - 1
+    sessions.begin_request("used")
+    assert said.take() == []
+
+
+def test_ids_are_tagged_once_and_only_where_that_is_wanted(said):
+    assert said.sessions.tagged("a") == "a"
+    said.sessions.tag = "w2"
+    assert [said.sessions.tagged(sid) for sid in ("a", "w2.a", "w2a", "w2")] == ["w2.a", "w2.a", "w2.w2a", "w2.w2"]
+
+
+def test_the_package_tags_with_the_workers_own_tag(said, monkeypatch):
+    import sidetrack
+    from sidetrack import session
+
+    monkeypatch.setattr(session, "_of_this_process", None)
+    assert sidetrack.tagged("a") == "a"
+    said.sessions.tag = "w2"
+    session.set_of_this_process(said.sessions)
+    assert sidetrack.tagged("a") == "w2.a"
 
 
 def test_a_session_with_an_end_is_left_alone(said):
@@ -129,6 +175,50 @@ def test_engine_io_sessions_are_announced_from_birth_to_end(said):
     late.sockets = {}
     early.sockets.clear()
     assert said.take() == [("closed", "late", True), ("closed", "early", True)]
+
+
+class Own:
+    """An app's own ids, by a subclass."""
+
+    def generate_id(self):
+        return "own"
+
+
+@pytest.mark.parametrize("bases", [(), (Own,)], ids=["its own ids", "the app's ids"])
+def test_a_handshake_gets_a_tagged_id_and_nothing_else_does(said, bases):
+    class Server(engineio.AsyncServer):
+        pass
+
+    class Derived(*bases, Server):
+        pass
+
+    engine.announce_from(Server, said.sessions, said.sessions.tagged)
+    engine.announce_from(Server, said.sessions, said.sessions.tagged)
+    server = Derived(async_mode="asgi")
+    refused = Derived(async_mode="asgi")
+    refused.on("connect", lambda sid, environ: False)
+    refused.generate_id = lambda: "by instance"
+
+    async def handshakes():
+        for wanted in ("w2", None, "w3"):
+            said.sessions.tag = wanted
+            for one in (server, refused):
+                one.start_service_task = False
+                await one._handle_connect({}, "polling")
+                # As python-socketio draws one for each namespace.
+                assert not one.generate_id().startswith(("w2.", "w3."))
+        assert refused.generate_id() == "by instance"
+        assert "generate_id" not in server.__dict__
+        for socket in server.sockets.values():
+            await socket.close(wait=False)
+
+    asyncio.run(handshakes())
+    sids = [sid for kind, sid, _ in said.take() if kind == "opened"]
+    assert [sid.split(".")[0] == wanted for sid, wanted in zip(sids, ["w2", "w2", None, None, "w3", "w3"])] == [
+        True, True, False, False, True, True]
+    assert sids[1::2] == ["w2.by instance", "by instance", "w3.by instance"]
+    if bases:
+        assert sids[0::2] == ["w2.own", "own", "w3.own"]
 
 
 def test_engine_io_is_not_needed(said):

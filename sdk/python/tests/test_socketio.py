@@ -35,6 +35,30 @@ def test_clients_stay_with_their_worker(start, transports):
     assert len(opened) == len(set(opened)) == 12
 
 
+@pytest.mark.parametrize(
+    "transports, key, tagged",
+    [(["polling"], "query:sid", True), (["websocket"], "query:sid", True), (["polling"], "header:X-Session", False)],
+)
+def test_ids_begin_with_the_tag_where_sidetrack_wants_that(start, transports, key, tagged):
+    env = {"SIDETRACK_SID_TAG": "w0", "SIDETRACK_SESSION_KEY": key}
+    host = start("apps:socketio_app", "--no-access-log", env=env)
+
+    async def visit():
+        client = socketio.AsyncClient(reconnection=False)
+        await client.connect(host.url, transports=transports)
+        sids = client.eio.sid, client.get_sid()
+        assert (await client.call("echo", 1, timeout=10))[1] == 1
+        await client.disconnect()
+        return sids
+
+    sid, in_namespace = asyncio.run(visit())
+    assert sid.startswith("w0.") == tagged and sid.count(".") == tagged
+    # That one is in no request.
+    assert "." not in in_namespace
+    if tagged:
+        host.wait(lambda: sid in host.seen)
+
+
 def handshake(client, url):
     answer = client.get(url + "/socket.io/?EIO=4&transport=polling")
     assert answer.status_code == 200

@@ -30,7 +30,7 @@ pub struct EngineIoLayer {
 }
 
 /// How the end of a session is noticed. Unnoticed, it is forgotten when it has not been used for
-/// half an hour.
+/// [`Settings::session_idle`](crate::Settings::session_idle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Unnoticed,
@@ -39,7 +39,9 @@ enum End {
 
 impl EngineIoLayer {
     /// A layer that announces births. A session whose end nobody announces with
-    /// [`Sessions::close`] is forgotten half an hour after its last request.
+    /// [`Sessions::close`] is forgotten [`Settings::session_idle`](crate::Settings::session_idle) after
+    /// its last request. Ids are as the server makes them, also where sidetrack wants a tag
+    /// ([`Sessions::tagged`]): `engineioxide` cannot be told.
     #[must_use]
     pub fn new(sessions: Sessions) -> Self {
         Self { sessions, end: End::Unnoticed }

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// How long a fleeting session is remembered after it was last used.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(30 * 60);
-
 /// How often a fleeting session that is used is announced again, and old ones are looked for.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Own {
     sessions: HashMap<Box<str>, Entry>,
+    /// How long a fleeting session is remembered after it was last used.
+    forgotten_after: Duration,
     swept: Option<Instant>,
 }
 
@@ -31,6 +30,15 @@ pub(crate) enum Owner {
 }
 
 impl Own {
+    pub(crate) fn new(forgotten_after: Duration) -> Self {
+        Self { sessions: HashMap::new(), forgotten_after, swept: None }
+    }
+
+    /// From now on fleeting sessions are remembered so long.
+    pub(crate) fn remember(&mut self, forgotten_after: Duration) {
+        self.forgotten_after = forgotten_after;
+    }
+
     /// Returns whether that is news.
     pub(crate) fn open(&mut self, sid: &str) -> bool {
         self.sessions.insert(sid.into(), Entry::Lasting) != Some(Entry::Lasting)
@@ -54,7 +62,7 @@ impl Own {
         match self.sessions.get_mut(sid) {
             None => Owner::Other,
             Some(Entry::Lasting) => Owner::Here,
-            Some(entry) if entry.is_forgotten(now) => Owner::Other,
+            Some(entry) if entry.is_forgotten(now, self.forgotten_after) => Owner::Other,
             Some(Entry::Fleeting { announced, used }) => {
                 *used = now;
                 if now.saturating_duration_since(*announced) < AGAIN_AFTER {
@@ -72,16 +80,16 @@ impl Own {
     }
 
     pub(crate) fn owns(&self, sid: &str, now: Instant) -> bool {
-        self.sessions.get(sid).is_some_and(|entry| !entry.is_forgotten(now))
+        self.sessions.get(sid).is_some_and(|entry| !entry.is_forgotten(now, self.forgotten_after))
     }
 
     pub(crate) fn count(&self, now: Instant) -> usize {
-        self.sessions.values().filter(|entry| !entry.is_forgotten(now)).count()
+        self.sessions.values().filter(|entry| !entry.is_forgotten(now, self.forgotten_after)).count()
     }
 
     /// Every session, and whether its end will be announced. They count as announced now.
     pub(crate) fn announce_all(&mut self, now: Instant, mut say: impl FnMut(&str, bool)) {
-        self.sessions.retain(|_, entry| !entry.is_forgotten(now));
+        self.forget(now);
         for (sid, entry) in &mut self.sessions {
             if let Entry::Fleeting { announced, .. } = entry {
                 *announced = now;
@@ -94,16 +102,21 @@ impl Own {
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= AGAIN_AFTER) {
             self.swept = Some(now);
-            self.sessions.retain(|_, entry| !entry.is_forgotten(now));
+            self.forget(now);
         }
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let after = self.forgotten_after;
+        self.sessions.retain(|_, entry| !entry.is_forgotten(now, after));
     }
 }
 
 impl Entry {
-    fn is_forgotten(&self, now: Instant) -> bool {
+    fn is_forgotten(&self, now: Instant, after: Duration) -> bool {
         match self {
             Self::Lasting => false,
-            Self::Fleeting { used, .. } => now.saturating_duration_since(*used) >= FORGOTTEN_AFTER,
+            Self::Fleeting { used, .. } => now.saturating_duration_since(*used) >= after,
         }
     }
 }
@@ -116,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_lasting_session_is_ours_until_it_is_closed() {
-        let (mut own, now) = (Own::default(), Instant::now());
+        let (mut own, now) = (Own::new(30 * MINUTE), Instant::now());
         assert!(own.open("a"));
         assert!(!own.open("a"));
         assert!(!own.open_fleeting("a", now));
@@ -128,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_fleeting_session_is_refreshed_while_used_and_forgotten_unseen() {
-        let (mut own, now) = (Own::default(), Instant::now());
+        let (mut own, now) = (Own::new(30 * MINUTE), Instant::now());
         assert!(own.open_fleeting("a", now));
         assert!(!own.open_fleeting("a", now));
         assert_eq!(own.use_it("a", now + MINUTE / 2), Owner::Here);
@@ -145,8 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn how_long_a_fleeting_session_is_remembered_may_change() {
+        let (mut own, now) = (Own::new(2 * MINUTE), Instant::now());
+        assert!(own.open_fleeting("a", now));
+        assert!(own.owns("a", now + 2 * MINUTE - MINUTE / 60));
+        assert!(!own.owns("a", now + 2 * MINUTE));
+        own.remember(3 * MINUTE);
+        assert!(own.owns("a", now + 2 * MINUTE));
+        assert_eq!(own.use_it("a", now + 3 * MINUTE), Owner::Other);
+    }
+
+    #[test]
     fn all_are_announced_again_as_what_they_are() {
-        let (mut own, now) = (Own::default(), Instant::now());
+        let (mut own, now) = (Own::new(30 * MINUTE), Instant::now());
         own.open("lasting");
         own.open_fleeting("old", now);
         own.open_fleeting("fleeting", now + 20 * MINUTE);

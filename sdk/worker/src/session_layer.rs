@@ -23,7 +23,7 @@ use crate::session_key::{Found, Head, SessionKey, decoded, one_of};
 /// | `query:NAME` | never: where a response gives the id is the program's own affair, so announce it with [`Sessions::open`] |
 ///
 /// A `DELETE` request that succeeds ends its session. The end of others is not seen: they are
-/// forgotten half an hour after they were last used.
+/// forgotten when they have not been used for [`Settings::session_idle`](crate::Settings::session_idle).
 #[derive(Debug, Clone)]
 pub struct SessionLayer {
     sessions: Sessions,

@@ -47,8 +47,9 @@ pub struct Session {
 
 impl Sessions {
     pub(crate) fn new(channel: Arc<Channel>, settings: Settings) -> Self {
+        let own = Mutex::new(Own::new(settings.session_idle));
         let settings = Mutex::new(Arc::new(settings));
-        Self { shared: Arc::new(Shared { channel, settings, own: Mutex::default(), adopts: false.into() }) }
+        Self { shared: Arc::new(Shared { channel, settings, own, adopts: false.into() }) }
     }
 
     /// Announces a session. Await it before the client can learn the id, that is before the
@@ -69,8 +70,8 @@ impl Sessions {
         session
     }
 
-    /// Announces a session whose end nobody will see: it is forgotten half an hour after it was
-    /// last used, here and by sidetrack. A request of the session is a use, and so is calling this
+    /// Announces a session whose end nobody will see: it is forgotten, here and by sidetrack, when it
+    /// has not been used for [`Settings::session_idle`] (half an hour). A request of the session is a use, and so is calling this
     /// again. Await it before the client can learn the id.
     ///
     /// Cancel safe: the announcement is on its way from the first poll.
@@ -99,6 +100,24 @@ impl Sessions {
         self.own().count(Instant::now())
     }
 
+    /// The id that a new session shall have instead of this one: it begins with this worker's tag,
+    /// once, where sidetrack wants that, so that requests find their way without a table.
+    ///
+    /// For programs that make the ids of their sessions. (`engineioxide`, and so `socketioxide`, makes
+    /// its own and cannot be told.) To be asked for each id: the tag may change when the worker
+    /// [joins](crate::Join) another sidetrack.
+    ///
+    /// ```no_run
+    /// # async fn begin(sessions: sidetrack_worker::Sessions, random: String) {
+    /// let sid = sessions.tagged(&random);
+    /// sessions.open_fleeting(&sid).await;
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tagged(&self, id: &str) -> String {
+        self.settings().tagged(id)
+    }
+
     /// The worker's surroundings as they are now.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         let settings = self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,6 +126,7 @@ impl Sessions {
 
     /// Goes on in other surroundings, where nothing is known of our sessions.
     pub(crate) fn move_to(&self, settings: Settings) {
+        self.own().remember(settings.session_idle);
         *self.shared.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         let channel = &self.shared.channel;
         self.own().announce_all(Instant::now(), |sid, ends| {

@@ -3,12 +3,13 @@
 use std::env;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use crate::session_key::SessionKey;
 use crate::wire;
 
 /// A worker's surroundings, as sidetrack describes them in its environment or when it joins.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// The worker's slot: `w0`, `w1`, …
     pub slot: Option<String>,
@@ -17,6 +18,26 @@ pub struct Settings {
     pub session_key: Option<SessionKey>,
     /// What becomes of a connection after a response.
     pub keepalive: Keepalive,
+    /// How long a session whose end nobody announces is remembered after it was last used; half an
+    /// hour by default.
+    pub session_idle: Duration,
+    /// What the ids of new sessions are to begin with, followed by a dot; none by default.
+    pub sid_tag: Option<String>,
+}
+
+/// Half an hour, as sidetrack's own.
+const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            slot: None,
+            session_key: None,
+            keepalive: Keepalive::default(),
+            session_idle: SESSION_IDLE,
+            sid_tag: None,
+        }
+    }
 }
 
 /// What becomes of a connection after a response.
@@ -49,13 +70,18 @@ pub struct SettingError {
 }
 
 impl Settings {
-    /// Reads `SIDETRACK_SLOT`, `SIDETRACK_SESSION_KEY` and `SIDETRACK_KEEPALIVE`.
+    /// Reads `SIDETRACK_SLOT`, `SIDETRACK_SESSION_KEY`, `SIDETRACK_KEEPALIVE`,
+    /// `SIDETRACK_SESSION_IDLE` and `SIDETRACK_SID_TAG`.
+    ///
+    /// An idle time that makes no sense is logged, and the default taken.
     ///
     /// # Errors
-    /// When one of them holds what no sidetrack would put there.
+    /// When the session key or the keep-alive mode is none that a sidetrack would put there.
     pub fn from_env() -> Result<Self, SettingError> {
         let value = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-        Self::new(value(wire::SLOT), value(wire::SESSION_KEY), value(wire::KEEPALIVE))
+        let settings = Self::new(value(wire::SLOT), value(wire::SESSION_KEY), value(wire::KEEPALIVE))?;
+        Ok(settings
+            .with_sessions(value(wire::SESSION_IDLE).and_then(|text| seconds(&text)), value(wire::SID_TAG)))
     }
 
     pub(crate) fn new(
@@ -71,7 +97,25 @@ impl Settings {
                 .map(|value| parse(wire::KEEPALIVE, value, "hand-back, close or worker"))
                 .transpose()?
                 .unwrap_or_default(),
+            ..Self::default()
         })
+    }
+
+    /// With what sidetrack says about sessions, if it does.
+    pub(crate) fn with_sessions(mut self, idle_seconds: Option<u64>, sid_tag: Option<String>) -> Self {
+        self.session_idle = idle_seconds.map_or(SESSION_IDLE, Duration::from_secs);
+        self.sid_tag = sid_tag.filter(|tag| !tag.is_empty());
+        self
+    }
+
+    /// This id as that of a new session: with the tag in front, if there is one and it is not there.
+    pub(crate) fn tagged(&self, id: &str) -> String {
+        match &self.sid_tag {
+            Some(tag) if !id.strip_prefix(tag.as_str()).is_some_and(|rest| rest.starts_with('.')) => {
+                format!("{tag}.{id}")
+            }
+            _ => id.to_owned(),
+        }
     }
 
     /// The key by which misplaced requests are found, if they are to be found.
@@ -101,6 +145,16 @@ impl FromStr for Keepalive {
     }
 }
 
+/// Of a whole number above 0.
+fn seconds(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = text.parse().ok().filter(|&seconds| digits && seconds > 0);
+    if seconds.is_none() && !text.is_empty() {
+        tracing::warn!("{}={text}: expected a number of seconds; the default it is", wire::SESSION_IDLE);
+    }
+    seconds
+}
+
 fn parse<T: FromStr>(name: &'static str, value: String, expected: &'static str) -> Result<T, SettingError> {
     value.parse().map_err(|_| SettingError { name, value, expected })
 }
@@ -121,6 +175,29 @@ mod tests {
         assert_eq!(by(None, Some("hand-back")), None);
         assert_eq!(by(Some("query:sid"), Some("close")), None);
         assert_eq!(by(Some("query:sid"), Some("worker")), None);
+    }
+
+    #[test]
+    fn an_idle_time_is_a_whole_number_of_seconds_or_the_default() {
+        assert_eq!(seconds("120"), Some(120));
+        for rubbish in ["", " ", "soon", "-1", "+1", "0", "1.5", "1e3", "99999999999999999999999"] {
+            assert_eq!(seconds(rubbish), None, "{rubbish}");
+        }
+        let idle = |seconds| Settings::default().with_sessions(seconds, None).session_idle;
+        assert_eq!(idle(Some(120)), Duration::from_secs(120));
+        assert_eq!(idle(None), Duration::from_secs(1800));
+    }
+
+    #[test]
+    fn an_id_is_tagged_once_and_only_where_that_is_wanted() {
+        let tagged = |tag: Option<&str>, id| {
+            Settings::default().with_sessions(None, tag.map(str::to_owned)).tagged(id)
+        };
+        for (id, expected) in [("a", "w2.a"), ("w2.a", "w2.a"), ("w2a", "w2.w2a"), ("w2", "w2.w2")] {
+            assert_eq!(tagged(Some("w2"), id), expected);
+            assert_eq!(tagged(None, id), id);
+            assert_eq!(tagged(Some(""), id), id);
+        }
     }
 
     #[test]

@@ -73,6 +73,8 @@ class Channel:
         self._descriptors: deque[int | None] = deque()
         self._outbox: deque[_Waiting] = deque()
         self._handed_back: deque[Callable[[Arrived], None]] = deque()
+        self.on_quiet: Callable[[], None] | None = None
+        """Called each time the channel has become :attr:`quiet`."""
         self._closed_sockets = 0
         self.hung_up = False
         """Nobody listens any more."""
@@ -103,6 +105,11 @@ class Channel:
             self._outbox[-1].then.append(lambda ok: None if left.done() else left.set_result(ok))
             return await left
         return not self.hung_up
+
+    @property
+    def quiet(self) -> bool:
+        """All that was said has left, and all that was handed back has arrived."""
+        return not self._outbox and not self._handed_back
 
     def hand_back(self, descriptor: int, data: bytes, then: Callable[[Arrived], None]) -> None:
         """Gives a connection back; ``then`` learns what became of it. ``descriptor`` is the caller's:
@@ -157,6 +164,7 @@ class Channel:
                 first.done(True)
         if not self.hung_up:
             self._loop.remove_writer(self._socket)
+            self._look_whether_quiet()
 
     # --- Hearing -------------------------------------------------------------------------------
 
@@ -193,8 +201,13 @@ class Channel:
         elif message is wire.Word.ARRIVED or message is wire.Word.LOST:
             if self._handed_back:
                 self._handed_back.popleft()(message is wire.Word.ARRIVED)
+                self._look_whether_quiet()
         else:
             self._on_message(message, None)
+
+    def _look_whether_quiet(self) -> None:
+        if self.on_quiet is not None and self.quiet:
+            self.on_quiet()
 
     def _close_strays(self) -> None:
         # No line is under way that might still speak of them.

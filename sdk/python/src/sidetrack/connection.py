@@ -9,10 +9,14 @@ import socket
 from collections.abc import Callable
 
 from . import wire
-from .channel import Arrived, Channel
+from .channel import Arrived
 
 Peer = tuple[str, int] | None
 """The client's own address; none when it came over a Unix socket."""
+
+HandBack = Callable[[socket.socket, bytes, Callable[[Arrived], None]], None]
+"""Gives a client's socket back with the bytes that were read from it; the function learns what became
+of that. The socket stays the caller's."""
 
 
 class ClientSocket(socket.socket):
@@ -41,7 +45,7 @@ class Connection:
     is in :attr:`socket`. sidetrack is told when the socket is closed."""
 
     def __init__(
-        self, sock: ClientSocket, peer: Peer, hand_off: wire.HandOff, channel: Channel
+        self, sock: ClientSocket, peer: Peer, hand_off: wire.HandOff, hand_back: HandBack
     ) -> None:
         self.socket = sock
         """Non-blocking; nothing was read from it here."""
@@ -50,7 +54,7 @@ class Connection:
         """What another worker has read. To be taken before anything from the socket."""
         self.final = hand_off.final
         """The first request stays here whatever its session: nobody knows a better worker."""
-        self._channel = channel
+        self._hand_back = hand_back
 
     async def hand_back(self, data: bytes = b"") -> bool:
         """Gives the connection back because its next request belongs elsewhere.
@@ -62,8 +66,8 @@ class Connection:
         so it is still yours and to be served here.
         """
         came: asyncio.Future[Arrived] = asyncio.get_running_loop().create_future()
-        self._channel.hand_back(
-            self.socket.fileno(), data, lambda arrived: None if came.done() else came.set_result(arrived)
+        self._hand_back(
+            self.socket, data, lambda arrived: None if came.done() else came.set_result(arrived)
         )
         if await came is False:
             return False

@@ -6,11 +6,17 @@ import asyncio
 import os
 import socket
 from collections import deque
+from collections.abc import Callable
 
 from . import wire
-from .channel import Channel
+from .channel import Arrived, Channel
 from .connection import Connection, adopt
+from .join import Join
 from .session import Sessions
+from .settings import SLOT, Settings
+
+PATIENCE = 5.0
+"""How long a connection that is to be handed back waits for the next sidetrack, in seconds."""
 
 
 class ChannelError(RuntimeError):
@@ -78,32 +84,59 @@ class Listener:
     The iteration ends when there will be no more connections, because sidetrack asked this worker to
     finish or has ended. Leaving the block tells sidetrack that this worker leaves: connections on
     their way are given back unread, and the open ones stay so.
+
+    A worker that has joined outlives sidetrack, whether that ends, asks it to finish or is killed: it
+    joins the next one at the same place and tells of its sessions again, and the iteration goes on.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(
+        self, channel: socket.socket, settings: Settings | None = None, join: Join | None = None
+    ) -> None:
         """A listener on a channel that came another way, such as one end of a socket pair in a test.
-        To be called within a running event loop."""
+        To be called within a running event loop. ``join``: where to go when the channel ends."""
+        self._loop = asyncio.get_running_loop()
         self._channel = Channel(channel, self._hear, self._hung_up)
-        self.sessions = Sessions(self._channel.say, self._channel.flushed)
+        self.sessions = Sessions(lambda line: self._channel.say(line), lambda: self._channel.flushed())
         """Announces this worker's sessions."""
+        self.on_settings: Callable[[Settings], None] | None = None
+        """Called when another sidetrack has other settings, before it is told of anything."""
+        self.settings = settings or Settings()
+        """What sidetrack has said last."""
+        self._follow(self.settings)
+        self._join = join
+        self._returning: asyncio.Task[None] | None = None
+        # While another sidetrack may soon be there, connections to be handed back are kept for it.
+        self._patience: asyncio.TimerHandle | None = None
+        self._kept: list[tuple[socket.socket, bytes, Callable[[Arrived], None]]] = []
         self.open = 0
         """Connections handed over and not yet closed, probes included."""
         self._arrivals: deque[tuple[wire.Message, int | None]] = deque()
-        # Acknowledged, but the acknowledgement may not have left yet.
-        self._arrived: Connection | None = None
+        # Acknowledged, but the acknowledgement may not have left yet, over the channel it came on.
+        self._arrived: tuple[Connection, Channel] | None = None
         self._stirred = asyncio.Event()
         self._ready = False
         self._leaving = False
+        self._sent_away = False
         self._ended = False
 
     @classmethod
     def from_env(cls) -> Listener:
-        """:raises ChannelError: as :func:`channel_from_env`."""
-        return cls(channel_from_env())
+        """:raises ChannelError: as :func:`channel_from_env`, and when the settings make no sense."""
+        try:
+            settings = Settings.from_env()
+        except ValueError as error:
+            raise ChannelError(str(error)) from None
+        return cls(channel_from_env(), settings, Join.from_env(settings.slot))
 
     @property
     def channel(self) -> Channel:
+        """The present one; one that has hung up while there is none."""
         return self._channel
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether connections can be handed back, now or soon."""
+        return not self._channel.hung_up or self._patience is not None
 
     def ready(self) -> None:
         """Tells sidetrack that connections may come. The first :meth:`accept` does so too."""
@@ -117,6 +150,17 @@ class Listener:
         if not self._leaving and not self._ended:
             self._leaving = True
             self._channel.say(wire.LEAVING)
+            if self._channel.hung_up:
+                # Nobody is there to answer.
+                self._end()
+
+    def hand_back(self, sock: socket.socket, data: bytes, then: Callable[[Arrived], None]) -> None:
+        """Gives a client's socket back, or keeps it for the next sidetrack for a while.
+        :meth:`Connection.hand_back` has the rules; ``then`` learns what became of it."""
+        if self.takes_back and (self._channel.hung_up or self._sent_away):
+            self._kept.append((sock, data, then))
+        else:
+            self._channel.hand_back(sock.fileno(), data, then)
 
     async def accept(self) -> Connection | None:
         """The next connection; none when there will be no more.
@@ -129,14 +173,18 @@ class Listener:
             if self._arrived is None and self._arrivals:
                 self._arrived = self._take(*self._arrivals.popleft())
             elif self._arrived is not None:
-                left = await self._channel.flushed()
-                connection, self._arrived = self._arrived, None
+                connection, channel = self._arrived
+                left = await channel.flushed()
+                self._arrived = None
                 if left:
                     return connection
                 # Not acknowledged, so perhaps somebody else's by now.
                 connection.close()
             elif self._ended:
                 return None
+            elif self._sent_away and self._channel.quiet:
+                # Nothing is on its way between us and a sidetrack that stops.
+                self._channel.hang_up()
             else:
                 self._stirred.clear()
                 await self._stirred.wait()
@@ -146,7 +194,7 @@ class Listener:
         self.leave()
         self._end()
         if self._arrived is not None:
-            self._arrived.close()
+            self._arrived[0].close()
             self._arrived = None
         while self._arrivals:
             self._refuse(self._arrivals.popleft()[1])
@@ -178,10 +226,15 @@ class Listener:
             else:
                 self._arrivals.append((message, descriptor))
                 self._stirred.set()
+        elif message is wire.Word.DISCONNECT and self._join is not None and not self._leaving:
+            # Only this sidetrack ends, not the worker.
+            self._sent_away = True
+            self._channel.on_quiet = self._stirred.set
+            self._stirred.set()
         elif message is wire.Word.DISCONNECT or (message is wire.Word.ANSWERED and self._leaving):
             self._end()
 
-    def _take(self, message: wire.Message, descriptor: int | None) -> Connection | None:
+    def _take(self, message: wire.Message, descriptor: int | None) -> tuple[Connection, Channel] | None:
         if descriptor is None or not isinstance(message, wire.HandOff):
             self._refuse(descriptor)
             return None
@@ -190,20 +243,22 @@ class Listener:
         except OSError:
             self._refuse(None)
             return None
-        self._channel.say(wire.ACK)
+        channel = self._channel
+        channel.say(wire.ACK)
         if adopted is None:
-            self._channel.socket_closed()
+            channel.socket_closed()
             return None
         sock, peer = adopted
-        counted = not message.probe
+        # Each sidetrack counts the connections that it has sent itself.
+        counts = None if message.probe else channel
         self.open += 1
-        sock.on_close = lambda: self._socket_closed(counted)
-        return Connection(sock, peer, message, self._channel)
+        sock.on_close = lambda: self._socket_closed(counts)
+        return Connection(sock, peer, message, self.hand_back), channel
 
-    def _socket_closed(self, counted: bool) -> None:
+    def _socket_closed(self, counts: Channel | None) -> None:
         self.open -= 1
-        if counted:
-            self._channel.socket_closed()
+        if counts is not None:
+            counts.socket_closed()
 
     def _refuse(self, descriptor: int | None) -> None:
         if descriptor is not None:
@@ -213,6 +268,11 @@ class Listener:
     def _end(self) -> None:
         self._ended = True
         self._stirred.set()
+        if self._returning is not None:
+            self._returning.cancel()
+        self._give_up()
+
+    # --- From one sidetrack to the next --------------------------------------------------------
 
     def _hung_up(self) -> None:
         # What was not acknowledged is another worker's now.
@@ -220,4 +280,47 @@ class Listener:
             descriptor = self._arrivals.popleft()[1]
             if descriptor is not None:
                 os.close(descriptor)
-        self._end()
+        self._sent_away = False
+        if self._join is None or self._leaving or self._ended:
+            self._end()
+        else:
+            self._patience = self._loop.call_later(PATIENCE, self._give_up)
+            self._returning = self._loop.create_task(self._return(self._join))
+
+    async def _return(self, join: Join) -> None:
+        channel, settings = await join.again()
+        # From here on without a pause: it is told everything before anybody can say more.
+        self._channel = Channel(channel, self._hear, self._hung_up)
+        if settings.slot is not None:
+            os.environ[SLOT] = settings.slot
+        self._follow(settings)
+        # A request for a session that sidetrack does not know waits for a moment; one for a worker that
+        # is not ready is refused. So sessions follow readiness at once. Where clients make the ids none
+        # waits, and better refused than begun anew elsewhere.
+        sessions_first = settings.key.kind == "path"
+        if sessions_first:
+            self.sessions.repeat()
+        if self._ready:
+            self._channel.say(wire.READY)
+        if not sessions_first:
+            self.sessions.repeat()
+        kept, self._kept = self._kept, []
+        if not self._channel.hung_up:
+            self._give_up()
+        for sock, data, then in kept:
+            self.hand_back(sock, data, then)
+
+    def _follow(self, settings: Settings) -> None:
+        self.settings = settings
+        self.sessions.idle, self.sessions.tag = settings.session_idle, settings.sid_tag
+        if self.on_settings is not None:
+            self.on_settings(settings)
+
+    def _give_up(self) -> None:
+        """Waits for no other sidetrack: what is kept for it is served here."""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        kept, self._kept = self._kept, []
+        for _, _, then in kept:
+            then(False)

@@ -11,7 +11,7 @@ REFRESH = 60.0
 """A session without an announced end is announced again so often, in seconds, while it is used."""
 
 IDLE = 30 * 60.0
-"""… and is forgotten after so many seconds without a request."""
+"""… and is forgotten after so many seconds without a request, unless sidetrack says otherwise."""
 
 
 class _Session:
@@ -41,6 +41,10 @@ class Sessions:
         self._say = say
         self._flushed = flushed
         self._clock = clock
+        self.idle = IDLE
+        """After so many seconds without a request a session without an announced end is forgotten."""
+        self.tag: str | None = None
+        """What ids of new sessions are to begin with, followed by a dot; none when nothing is wanted."""
         # None for a session whose end will be announced.
         self._open: dict[str, _Session | None] = {}
 
@@ -62,6 +66,12 @@ class Sessions:
     def owns(self, sid: str) -> bool:
         """Whether this worker has announced the session and not its end."""
         return sid in self._open
+
+    def tagged(self, sid: str) -> str:
+        """The id that a new session shall have instead of this one: it begins with the tag of this
+        worker where sidetrack wants that, so that requests find their way without a table."""
+        tag = self.tag
+        return sid if tag is None or sid.startswith(f"{tag}.") else f"{tag}.{sid}"
 
     def __len__(self) -> int:
         return len(self._open)
@@ -92,8 +102,18 @@ class Sessions:
                 continue
             if session.requests:
                 self._refresh(sid)
-            elif now - session.seen >= IDLE:
+            elif now - session.seen >= self.idle:
                 self.close(sid)
+
+    def repeat(self) -> None:
+        """Announces all of them again, to a sidetrack that knows none. That is no use of them."""
+        now = self._clock()
+        for sid, session in list(self._open.items()):
+            if session is None:
+                self._say(wire.opened(sid))
+            elif session.requests or now - session.seen < self.idle:
+                session.said = now
+                self._say(wire.opened(sid, ends=False))
 
     def _refresh(self, sid: str) -> None:
         session = self._open.get(sid)
@@ -122,6 +142,12 @@ def of_this_process() -> Sessions:
     if _of_this_process is None:
         _of_this_process = Sessions(lambda line: None, _nobody)
     return _of_this_process
+
+
+def tagged(sid: str) -> str:
+    """:meth:`Sessions.tagged` of the worker that serves this process. To be used by apps that make
+    the ids of their sessions, and by those only: python-engineio's are tagged by themselves."""
+    return of_this_process().tagged(sid)
 
 
 def set_of_this_process(sessions: Sessions) -> None:

@@ -44,6 +44,14 @@ pub const SESSION_KEY: &str = "SIDETRACK_SESSION_KEY";
 /// The environment variable that names the socket a worker joined at, so that it can do so again.
 pub const JOIN: &str = "SIDETRACK_JOIN";
 
+/// The environment variable that says after how many seconds without a request a session whose end
+/// no worker announces is forgotten, as `--session-idle` does: `1800`.
+pub const SESSION_IDLE: &str = "SIDETRACK_SESSION_IDLE";
+
+/// The environment variable that says what the ids of a worker's new sessions begin with, followed
+/// by a dot: `w2`. Not set where sidetrack finds workers in other ways.
+pub const SID_TAG: &str = "SIDETRACK_SID_TAG";
+
 /// The environment variable that says what a worker does with a misplaced request: `hand-back`,
 /// `close` or `worker`.
 pub const KEEPALIVE: &str = "SIDETRACK_KEEPALIVE";

@@ -4,9 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
+use std::time::Duration;
 
 use sidetrack_worker::wire::{self, encode};
-use sidetrack_worker::{ChannelError, Join, JoinError, Keepalive, Listener};
+use sidetrack_worker::{ChannelError, Join, JoinError, Keepalive, Listener, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -14,6 +15,8 @@ use crate::host::PATIENCE;
 
 const JOINED: &str =
     r#"{"type":"sidetrack:joined","slot":"w4","id":5,"session_key":"query:sid","keepalive":"hand-back"}"#;
+
+const JOINED_AGAIN: &str = r#"{"type":"sidetrack:joined","slot":"w4","id":6,"session_key":"query:sid","keepalive":"hand-back","session_idle":120,"sid_tag":"w4"}"#;
 
 /// The socket of a sidetrack that takes workers.
 struct Door {
@@ -112,7 +115,9 @@ async fn a_worker_joins_serves_on_when_sidetrack_goes_and_comes_back() {
 
     // Sidetrack goes. What is open is served, even what would be another worker's.
     drop(channel);
-    let door = door.let_in(JOINED);
+    assert_eq!(sessions.tagged("a"), "a");
+    assert_eq!(listener.settings().session_idle, Settings::default().session_idle);
+    let door = door.let_in(JOINED_AGAIN);
     let accepting = tokio::spawn(async move {
         let accepted = listener.accept().await.unwrap().unwrap();
         (listener, accepted)
@@ -135,12 +140,14 @@ async fn a_worker_joins_serves_on_when_sidetrack_goes_and_comes_back() {
     let mut expected = opened.to_vec();
     expected.sort_unstable();
     assert_eq!(again, expected);
+    assert_eq!(sessions.tagged("a"), "w4.a");
 
     // A stream that came over the old channel is no concern of the new one.
     drop(stream);
     let _client = hand_over(&channel);
     let (listener, (new, _)) = timeout(PATIENCE, accepting).await.unwrap().unwrap();
     assert_eq!(next(&mut channel).await, ACK);
+    assert_eq!(listener.settings().session_idle, Duration::from_secs(120));
     drop(session);
     assert_eq!(next(&mut channel).await, r#"{"sid":"s","type":"sidetrack:closed"}"#);
     drop(new);
@@ -205,7 +212,7 @@ fn the_environment_may_name_the_door() {
     let door = Door::new();
     let path = door.path();
     let door = door.let_in(
-        r#"{"type":"sidetrack:joined","slot":"w7","id":1,"session_key":"path:2","keepalive":"close"}"#,
+        r#"{"type":"sidetrack:joined","slot":"w7","id":1,"session_key":"path:2","keepalive":"close","session_idle":"soon","sid_tag":"w7"}"#,
     );
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "join::joins", "--ignored", "--nocapture"])
@@ -225,5 +232,8 @@ fn the_environment_may_name_the_door() {
 async fn joins() {
     let mut listener = Listener::from_env().unwrap();
     listener.ready();
-    assert_eq!(listener.settings().keepalive, Keepalive::Close);
+    let settings = listener.settings();
+    assert_eq!(settings.keepalive, Keepalive::Close);
+    assert_eq!(settings.session_idle, Settings::default().session_idle);
+    assert_eq!(listener.sessions().tagged("a"), "w7.a");
 }

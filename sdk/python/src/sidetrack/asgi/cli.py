@@ -86,15 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import uvicorn
         from uvicorn.importer import ImportFromStringError, import_from_string
 
+        from ..settings import Settings
         from .server import Server
-        from .worker import Settings
     except ModuleNotFoundError as error:
         return _wrong(f"{error}; install it with: pip install 'sidetrack[asgi]'")
     sys.path.insert(0, options.pop("app_dir"))
     if options["log_config"] is None:
         del options["log_config"]
     try:
-        settings = Settings()
+        settings = Settings.from_env()
         channel = channel_from_env()
         config = uvicorn.Config(**options)
         _check_choices(options)

@@ -206,8 +206,7 @@ class ClientProtocol(asyncio.Protocol):
     def _send_back(self) -> None:
         if self._transport.is_closing() or self._transport.get_write_buffer_size():
             return
-        descriptor = self._connection.socket.fileno()
-        self._worker.channel.hand_back(descriptor, self._framer.peek_rest(), self._sent_back)
+        self._worker.listener.hand_back(self._connection.socket, self._framer.peek_rest(), self._sent_back)
 
     def _sent_back(self, arrived: Arrived) -> None:
         if self._transport.is_closing():

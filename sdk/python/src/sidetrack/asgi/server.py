@@ -13,9 +13,12 @@ from collections.abc import Iterator
 import uvicorn
 
 from ..connection import Connection
+from .. import session
+from ..join import Join
 from ..listener import Listener
+from ..settings import Settings
 from .protocol import ClientProtocol
-from .worker import Settings, Worker, announce_engine_io
+from .worker import Worker, announce_engine_io
 
 _TICK = 0.1
 _TIDY_EVERY = round(60 / _TICK)
@@ -40,7 +43,7 @@ class _Phase(enum.Enum):
 
 class Server(uvicorn.Server):
     """Serves until sidetrack asks it to finish or ends, or on SIGTERM or SIGINT, and the last connection
-    has closed. A second signal, or ``timeout_graceful_shutdown``, closes WebSockets as well (1012); a
+    has closed. A worker that has joined goes on with the next sidetrack, so only signals end it. A second signal, or ``timeout_graceful_shutdown``, closes WebSockets as well (1012); a
     third one ends at once."""
 
     def __init__(self, config: uvicorn.Config, settings: Settings, channel: socket.socket) -> None:
@@ -52,16 +55,15 @@ class Server(uvicorn.Server):
         self._adopting: set[asyncio.Task[None]] = set()
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        self.listener = Listener(self._socket)
+        self.listener = Listener(self._socket, self._settings, Join.from_env(self._settings.slot))
+        session.set_of_this_process(self.listener.sessions)
         # Before the app is imported, which may make Engine.IO servers as it is.
-        announce_engine_io(self._settings, self.listener)
+        announce_engine_io(self.listener)
         await super().serve([])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
-        self.worker = Worker(
-            self._settings, self.listener, self.config, self.server_state, self.lifespan.state
-        )
+        self.worker = Worker(self.listener, self.config, self.server_state, self.lifespan.state)
         # The first connection may come before the first tick, and needs the default headers.
         await self.on_tick(0)
         if not self.should_exit:
@@ -108,7 +110,7 @@ class Server(uvicorn.Server):
             task = asyncio.create_task(self._adopt(connection))
             self._adopting.add(task)
             task.add_done_callback(self._adopting.discard)
-        if self.listener.channel.hung_up:
+        if self.listener.channel.hung_up and self._phase is _Phase.SERVING:
             self._enter(_Phase.ORPHANED)
         elif self._phase is not _Phase.STOPPING:
             self._enter(_Phase.DRAINING)

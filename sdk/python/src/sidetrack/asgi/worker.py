@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.server import ServerState
 
 from .. import engine, session
-from ..key import DEFAULT, SessionKey
 from ..learning import Learner, Request
 from ..listener import Listener
+from ..settings import Settings
 
 if TYPE_CHECKING:
     from .protocol import ClientProtocol
-
-KEEPALIVE = "SIDETRACK_KEEPALIVE"
-SESSION_KEY = "SIDETRACK_SESSION_KEY"
-
-
-class Settings:
-    """What sidetrack says in the environment.
-
-    :raises ValueError: when it is none of what sidetrack says.
-    """
-
-    def __init__(self) -> None:
-        try:
-            self.key = SessionKey.parse(os.environ.get(SESSION_KEY) or DEFAULT)
-        except ValueError as error:
-            raise ValueError(f"{SESSION_KEY}: {error}") from None
-        # A sidetrack that says nothing takes nothing back.
-        self.keepalive = os.environ.get(KEEPALIVE) or "worker"
-        if self.keepalive not in ("hand-back", "close", "worker"):
-            raise ValueError(f'{KEEPALIVE}: expected hand-back, close or worker, found "{self.keepalive}"')
-
 
 class Worker:
     """The shared things, in one place for a connection to look at."""
 
     def __init__(
         self,
-        settings: Settings,
         listener: Listener,
         config: uvicorn.Config,
         server_state: ServerState,
@@ -53,19 +30,23 @@ class Worker:
         self.server_state = server_state
         self.app_state = app_state
         self.app: Any = config.loaded_app
-        self.channel = listener.channel
+        self.listener = listener
         self.sessions = listener.sessions
-        self.learner = Learner(settings.key, listener.sessions)
-        self.closes_connections = settings.keepalive == "close"
+        self.learner = Learner(listener.settings.key, listener.sessions)
+        listener.on_settings = self._follow
         self.clients: set[ClientProtocol] = set()
         """Connections that speak HTTP."""
         self.abandoned: set[asyncio.Task[Any]] = set()
         """Requests still being answered although their client has gone."""
-        self._may_hand_back = settings.keepalive == "hand-back"
+        self._draining = False
+
+    @property
+    def closes_connections(self) -> bool:
+        return self._draining or self.listener.settings.keepalive == "close"
 
     @property
     def hands_back(self) -> bool:
-        return self._may_hand_back and not self.channel.hung_up
+        return self.listener.settings.keepalive == "hand-back" and self.listener.takes_back
 
     def is_elsewhere(self, request: Request) -> bool:
         """Whether a request's session is not one of ours."""
@@ -77,13 +58,21 @@ class Worker:
 
     def drain(self) -> None:
         """From now on every connection ends with the request under way."""
-        self.closes_connections = True
+        self._draining = True
         for client in list(self.clients):
             client.drain()
 
 
-def announce_engine_io(settings: Settings, listener: Listener) -> None:
+    def _follow(self, settings: Settings) -> None:
+        self.learner.key = settings.key
+        announce_engine_io(self.listener)
+
+
+def announce_engine_io(listener: Listener) -> None:
     """Has Engine.IO servers announce their sessions, if it is theirs that sidetrack asks for."""
-    session.set_of_this_process(listener.sessions)
-    if settings.key.kind == "query":
-        engine.announce_all(listener.sessions)
+
+    def tag(sid: str) -> str:
+        return listener.sessions.tagged(sid) if listener.settings.key.kind == "query" else sid
+
+    if listener.settings.key.kind == "query":
+        engine.announce_all(listener.sessions, tag)
