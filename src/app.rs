@@ -114,13 +114,21 @@ impl App {
             shim: shim.map(Arc::new),
             session_key: config.route.session_key.clone(),
             keepalive: config.keepalive,
+            session_idle: config.session_idle,
+            tagged_sids: config.tagged_sids,
         };
 
         let joining = match config.join() {
             Some(settings) => {
                 let socket = JoinSocket::bind(&settings).map_err(|error| trouble("join-socket", error))?;
-                let (session_key, keepalive) = (config.route.session_key.clone(), config.keepalive);
-                Some((socket, Terms { session_key, keepalive, reserved: config.workers }))
+                let terms = Terms {
+                    session_key: config.route.session_key.clone(),
+                    keepalive: config.keepalive,
+                    session_idle: config.session_idle,
+                    tagged_sids: config.tagged_sids,
+                    reserved: config.workers,
+                };
+                Some((socket, terms))
             }
             None => None,
         };

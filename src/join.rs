@@ -54,8 +54,16 @@ fn become_worker(options: &Options) -> Result<std::convert::Infallible, Problems
 
     let mut channel = connect(socket, *wait)?;
     let request = JoinRequest { slot: slot.clone(), pid: std::process::id() };
-    let (slot, id, session_key, keepalive) = match introduce(&mut channel, &request).map_err(trouble)? {
-        JoinReply::Joined { slot, id, session_key, keepalive } => (slot, id, session_key, keepalive),
+    let reply = introduce(&mut channel, &request).map_err(trouble)?;
+    let place = match &reply {
+        JoinReply::Joined { slot, id, session_key, keepalive, session_idle, sid_tag } => Place {
+            slot,
+            id: *id,
+            session_key,
+            keepalive,
+            session_idle: *session_idle,
+            sid_tag: sid_tag.as_deref(),
+        },
         JoinReply::Refused { reason } => return Err(Problems::one("join", format!("refused: {reason}"))),
     };
     // The program finds its end under the same number.
@@ -64,7 +72,6 @@ fn become_worker(options: &Options) -> Result<std::convert::Infallible, Problems
         true => Some(node::Shim::install().map_err(|error| Problems::one("shim", error.to_string()))?),
         false => None,
     };
-    let place = Place { slot: &slot, id, session_key: &session_key, keepalive: &keepalive };
     let mut program = Command::new(name);
     program.args(arguments).env(wire::JOIN, std::path::absolute(socket).map_err(trouble)?);
     place.tell(&mut program, channel.as_raw_fd(), shim.as_ref());

@@ -63,6 +63,10 @@ pub struct JoinSocket {
 pub struct Terms {
     pub session_key: SessionKey,
     pub keepalive: Keepalive,
+    /// How long sessions are remembered that nobody ends.
+    pub session_idle: Duration,
+    /// New session ids begin with the slot's name.
+    pub tagged_sids: bool,
     /// Slots of workers that are started here: `w0` up to this number.
     pub reserved: usize,
 }
@@ -175,6 +179,8 @@ impl Guest {
             id: unique(id),
             session_key: self.terms.session_key.to_string(),
             keepalive: self.terms.keepalive.to_string(),
+            session_idle: Some(self.terms.session_idle.as_secs()),
+            sid_tag: self.terms.tagged_sids.then(|| slot.clone()),
         });
         // 0: its process cannot be seen from here.
         let pid = u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0).unwrap_or(announced);

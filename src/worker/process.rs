@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
@@ -27,6 +28,10 @@ pub struct Program {
     /// What a worker must know to tell its own requests from others'.
     pub session_key: SessionKey,
     pub keepalive: Keepalive,
+    /// How long sessions are remembered that nobody ends.
+    pub session_idle: Duration,
+    /// New session ids begin with the slot's name.
+    pub tagged_sids: bool,
 }
 
 /// What a worker knows of its place when it starts.
@@ -37,6 +42,10 @@ pub struct Place<'a> {
     pub id: u32,
     pub session_key: &'a str,
     pub keepalive: &'a str,
+    /// In seconds.
+    pub session_idle: Option<u64>,
+    /// What new session ids begin with.
+    pub sid_tag: Option<&'a str>,
 }
 
 /// Starts the program in a slot and returns it with our end of its channel.
@@ -56,7 +65,14 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
 
     let (name, arguments) = program.command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let (session_key, keepalive) = (program.session_key.to_string(), program.keepalive.to_string());
-    let place = Place { slot, id: unique(id), session_key: &session_key, keepalive: &keepalive };
+    let place = Place {
+        slot,
+        id: unique(id),
+        session_key: &session_key,
+        keepalive: &keepalive,
+        session_idle: Some(program.session_idle.as_secs()),
+        sid_tag: program.tagged_sids.then_some(slot),
+    };
     let mut command = std::process::Command::new(name);
     command.args(arguments).stdin(Stdio::null()).process_group(0);
     place.tell(&mut command, theirs.as_raw_fd(), program.shim.as_deref());
@@ -80,6 +96,12 @@ impl Place<'_> {
             .env(wire::SLOT, self.slot)
             .env(wire::SESSION_KEY, self.session_key)
             .env(wire::KEEPALIVE, self.keepalive);
+        if let Some(seconds) = self.session_idle {
+            program.env(wire::SESSION_IDLE, seconds.to_string());
+        }
+        if let Some(tag) = self.sid_tag {
+            program.env(wire::SID_TAG, tag);
+        }
         if let Some(shim) = shim {
             let users = std::env::var_os("NODE_OPTIONS").filter(|text| !text.is_empty());
             program.env("NODE_OPTIONS", shim.node_options(users.as_deref()));

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sidetrack::policy::{
-    Answer, BuiltIn, Carried, Chain, Ending, Limits, LinkName, PolicyLink, PolicySource, Replacement,
-    Request, Settings, Watch,
+    Answer, BuiltIn, Carried, Chain, Ending, LinkName, PolicyLink, PolicySource, Replacement, Request,
+    SessionOwner, Settings, Watch,
 };
 use sidetrack::types::{Decision, Roster, WorkerId};
 
