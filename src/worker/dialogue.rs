@@ -60,7 +60,8 @@ enum Effect {
     Declined(Box<Routed>),
     HandedBack {
         socket: OwnedFd,
-        server: ServerId,
+        /// Of the server, which may have become ready in the same breath: looked up in its turn.
+        key: Option<String>,
         data: Box<[u8]>,
     },
     Relay {
@@ -184,11 +185,11 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                     continue;
                 };
                 effects.push(Effect::Reply(encode::HANDLE_ACK));
-                match (data, state.profile.server_of(key.as_deref())) {
-                    (Some(data), Some(server)) => {
-                        effects.push(Effect::HandedBack { socket, server, data: data.into_boxed_slice() });
+                match data {
+                    Some(data) => {
+                        effects.push(Effect::HandedBack { socket, key, data: data.into_boxed_slice() });
                     }
-                    _ => fault(&fleet.telemetry, &mut state.profile.faults),
+                    None => fault(&fleet.telemetry, &mut state.profile.faults),
                 }
             }
             // A worker that sends a handle waits for the answer before it sends anything else.
@@ -276,9 +277,15 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
             fleet.refresh();
         }
         Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined, worker.id),
-        Effect::HandedBack { socket, server, data } => {
-            worker.handed_back.one();
-            fleet.hand_back(HandedBack { socket, server, data });
+        Effect::HandedBack { socket, key, data } => {
+            let server = worker.lock().profile.server_of(key.as_deref());
+            match server {
+                Some(server) => {
+                    worker.handed_back.one();
+                    fleet.hand_back(HandedBack { socket, server, data });
+                }
+                None => fault(&fleet.telemetry, &mut worker.lock().profile.faults),
+            }
         }
         Effect::Relay { uid, requester, line } => {
             fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);

@@ -15,6 +15,7 @@ mod join;
 mod languages;
 mod limits;
 mod peers;
+mod policy;
 mod regressions;
 mod start;
 mod stop;

@@ -51,5 +51,10 @@ fn sessions_of_other_protocols() {
 #[test]
 fn the_python_package() {
     let python = python().join("bin/python");
-    passes(Command::new(python).args(["-m", "pytest", "-q"]), &root().join("sdk/python"));
+    passes(
+        Command::new(python)
+            .args(["-m", "pytest", "-q"])
+            .env("SIDETRACK_BIN", env!("CARGO_BIN_EXE_sidetrack")),
+        &root().join("sdk/python"),
+    );
 }

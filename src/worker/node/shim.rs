@@ -36,6 +36,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "servers.js",
     "sessions.js",
     "sockets.js",
+    "terms.js",
     "worker.js",
 ];
 
