@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::counts::Counts;
 use super::fault::{Fault, FaultWindow};
 use super::instance::{Instance, Question, StartError, Surroundings};
-use super::swap::{Carried, Ending, LinkStatus, REMEMBERED, SwapProblem, Swapped, Tenure};
+use super::swap::{Carried, Ending, LinkStatus, REMEMBERED, RETURNABLE, SwapProblem, Swapped, Tenure};
 use super::trial::Trial;
 use super::version::{Digest, Version};
 use super::{Event, FaultKind, PolicyLink, Request, load, lock};
@@ -259,9 +259,7 @@ impl Slot {
     pub(super) fn roll_back(&self) -> Option<Swapped> {
         let mut live = lock(&self.live);
         let live = &mut *live;
-        let good = live.last_good()?;
-        let version = Arc::clone(&good.version);
-        let own = good.state.clone();
+        let (version, own, _) = live.last_good()?;
         let present = live.state_to_pass_on();
         // The instance is made by the next call, which forgets a state it cannot take.
         let form = live.form();
@@ -297,7 +295,10 @@ impl Slot {
         let old = std::mem::replace(&mut live.version, version);
         live.past.push_back(Tenure {
             generation: live.generation,
-            version: old,
+            source: old.source.to_string(),
+            digest: old.digest,
+            // One that has failed is not wanted back.
+            version: (ending == Ending::Replaced).then_some(old),
             state: left,
             since: live.since,
             until: now,
@@ -305,6 +306,10 @@ impl Slot {
         });
         if live.past.len() > REMEMBERED {
             live.past.pop_front();
+        }
+        let returnable = live.past.iter_mut().rev().filter(|tenure| tenure.version.is_some());
+        for tenure in returnable.skip(RETURNABLE) {
+            (tenure.version, tenure.state) = (None, None);
         }
         live.generation = next(&self.generations);
         live.since = now;
@@ -329,7 +334,7 @@ impl Slot {
         }
         let (Ending::Quarantined(reason) | Ending::RolledBack(reason)) = &ending else { return };
         let reason = reason.clone();
-        match live.last_good().map(|good| (Arc::clone(&good.version), good.state.clone(), good.generation)) {
+        match live.last_good() {
             Some((version, state, was)) => {
                 self.install(live, version, None, state, None, ending);
                 live.counts.rollbacks += 1;
@@ -478,12 +483,12 @@ impl Live {
             .filter(|form| !form.is_empty())
     }
 
-    /// The latest version before that ended well and is another one.
-    fn last_good(&self) -> Option<&Tenure> {
-        self.past.iter().rev().find(|tenure| {
-            tenure.ending == Ending::Replaced
-                && !self.quarantined.contains(&tenure.version.digest)
-                && !Arc::ptr_eq(&tenure.version, &self.version)
+    /// The latest version before that ended well and is another one, with its state and generation.
+    fn last_good(&self) -> Option<(Arc<Version>, Option<Vec<u8>>, u64)> {
+        self.past.iter().rev().find_map(|tenure| {
+            let version = tenure.version.as_ref()?;
+            let fit = !self.quarantined.contains(&tenure.digest) && !Arc::ptr_eq(version, &self.version);
+            fit.then(|| (Arc::clone(version), tenure.state.clone(), tenure.generation))
         })
     }
 

@@ -11,6 +11,8 @@ use super::{LoadError, PolicyLink};
 
 /// The versions of a link that are remembered.
 pub(super) const REMEMBERED: usize = 16;
+/// … and those among them that can return: each holds compiled code and a descriptor of its memory.
+pub(super) const RETURNABLE: usize = 3;
 
 /// How to replace a version.
 #[derive(Debug, Clone)]
@@ -118,7 +120,10 @@ pub enum Ending {
 /// A version's time in service, ended.
 pub(super) struct Tenure {
     pub(super) generation: u64,
-    pub(super) version: Arc<Version>,
+    /// None when it cannot return any more.
+    pub(super) version: Option<Arc<Version>>,
+    pub(super) source: String,
+    pub(super) digest: Digest,
     /// What it would have gone on with.
     pub(super) state: Option<Vec<u8>>,
     pub(super) since: SystemTime,
@@ -141,8 +146,8 @@ impl Tenure {
     pub(super) fn told(&self) -> Past {
         Past {
             generation: self.generation,
-            policy: self.version.source.to_string(),
-            digest: self.version.digest,
+            policy: self.source.clone(),
+            digest: self.digest,
             since: self.since,
             until: self.until,
             ending: self.ending.clone(),
