@@ -53,6 +53,9 @@ fn list() -> String {
     let mut out = String::new();
     for policy in BuiltIn::ALL {
         let _ = writeln!(out, "{:<18} {}", policy.name(), policy.about());
+        if policy.example() != "{}" {
+            let _ = writeln!(out, "{:<18} such as {policy}{}", "", policy.example());
+        }
     }
     out
 }

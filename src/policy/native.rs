@@ -56,9 +56,16 @@ impl NativeLink {
     /// What the policy says to its options.
     pub(super) fn new(built_in: BuiltIn, options: &str) -> Result<Self, String> {
         let mut twin: Box<dyn Twin> = match built_in {
+            BuiltIn::Canary => Box::<policy_canary::Canary>::default(),
+            BuiltIn::Hash => Box::<policy_hash::Hash>::default(),
+            BuiltIn::IpHash => Box::<policy_ip_hash::IpHash>::default(),
             BuiltIn::LeastConnection => Box::<policy_least_connection::LeastConnection>::default(),
+            BuiltIn::PowerOfTwo => Box::<policy_power_of_two::PowerOfTwo>::default(),
             BuiltIn::Random => Box::<policy_random::Random>::default(),
             BuiltIn::RoundRobin => Box::<policy_round_robin::RoundRobin>::default(),
+            BuiltIn::StickyCookie => Box::<policy_sticky_cookie::StickyCookie>::default(),
+            BuiltIn::TaggedSid => Box::<policy_tagged_sid::TaggedSid>::default(),
+            BuiltIn::Weighted => Box::<policy_weighted::Weighted>::default(),
         };
         twin.configure(options)?;
         Ok(Self { built_in, options: options.to_owned(), twin, roster: None, calls: 0 })

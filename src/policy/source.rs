@@ -70,9 +70,16 @@ impl FromStr for PolicyLink {
 /// The policies that come with sidetrack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BuiltIn {
+    Canary,
+    Hash,
+    IpHash,
     LeastConnection,
+    PowerOfTwo,
     Random,
     RoundRobin,
+    StickyCookie,
+    TaggedSid,
+    Weighted,
 }
 
 /// A name that is neither a policy nor a file.
@@ -81,14 +88,32 @@ pub enum BuiltIn {
 pub struct UnknownPolicy(pub String);
 
 impl BuiltIn {
-    pub const ALL: [Self; 3] = [Self::LeastConnection, Self::Random, Self::RoundRobin];
+    pub const ALL: [Self; 10] = [
+        Self::Canary,
+        Self::Hash,
+        Self::IpHash,
+        Self::LeastConnection,
+        Self::PowerOfTwo,
+        Self::Random,
+        Self::RoundRobin,
+        Self::StickyCookie,
+        Self::TaggedSid,
+        Self::Weighted,
+    ];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Canary => "canary",
+            Self::Hash => "hash",
+            Self::IpHash => "ip-hash",
             Self::LeastConnection => "least-connection",
+            Self::PowerOfTwo => "power-of-two",
             Self::Random => "random",
             Self::RoundRobin => "round-robin",
+            Self::StickyCookie => "sticky-cookie",
+            Self::TaggedSid => "tagged-sid",
+            Self::Weighted => "weighted",
         }
     }
 
@@ -96,11 +121,30 @@ impl BuiltIn {
     #[must_use]
     pub const fn about(self) -> &'static str {
         match self {
+            Self::Canary => "a share of what is new to labelled workers",
+            Self::Hash => {
+                "a key of the request (a query parameter, cookie, header, path) to one worker each, by rendezvous hashing"
+            }
+            Self::IpHash => "every client address to one worker, by rendezvous hashing",
             Self::LeastConnection => {
                 "the worker with the lowest load; of equals, the next after the last pick"
             }
+            Self::PowerOfTwo => "of two random workers the one with the lower load for its weight",
             Self::Random => "every worker with the same chance",
             Self::RoundRobin => "every worker in turn, exactly",
+            Self::StickyCookie => "a client whose cookie or header names a worker comes back there",
+            Self::TaggedSid => "a session whose id begins with a worker's name goes there; see --tagged-sids",
+            Self::Weighted => "every worker in turn as often as its weight says, smoothly",
+        }
+    }
+
+    /// Options to try it with: those that it cannot do without.
+    #[must_use]
+    pub const fn example(self) -> &'static str {
+        match self {
+            Self::Canary => r#"{"share": 0.05}"#,
+            Self::Hash => r#"{"key": "query:room"}"#,
+            _ => "{}",
         }
     }
 
@@ -108,9 +152,16 @@ impl BuiltIn {
     #[must_use]
     pub const fn wasm(self) -> &'static [u8] {
         match self {
+            Self::Canary => include_bytes!("../../policies/dist/canary.wasm"),
+            Self::Hash => include_bytes!("../../policies/dist/hash.wasm"),
+            Self::IpHash => include_bytes!("../../policies/dist/ip-hash.wasm"),
             Self::LeastConnection => include_bytes!("../../policies/dist/least-connection.wasm"),
+            Self::PowerOfTwo => include_bytes!("../../policies/dist/power-of-two.wasm"),
             Self::Random => include_bytes!("../../policies/dist/random.wasm"),
             Self::RoundRobin => include_bytes!("../../policies/dist/round-robin.wasm"),
+            Self::StickyCookie => include_bytes!("../../policies/dist/sticky-cookie.wasm"),
+            Self::TaggedSid => include_bytes!("../../policies/dist/tagged-sid.wasm"),
+            Self::Weighted => include_bytes!("../../policies/dist/weighted.wasm"),
         }
     }
 
@@ -119,16 +170,17 @@ impl BuiltIn {
     #[must_use]
     pub const fn always_answers(self) -> bool {
         match self {
-            Self::LeastConnection | Self::Random | Self::RoundRobin => true,
+            Self::LeastConnection | Self::PowerOfTwo | Self::Random | Self::RoundRobin | Self::Weighted => {
+                true
+            }
+            Self::Canary | Self::Hash | Self::IpHash | Self::StickyCookie | Self::TaggedSid => false,
         }
     }
 
     /// Whether its decisions depend on the request.
     #[must_use]
     pub const fn reads_request(self) -> bool {
-        match self {
-            Self::LeastConnection | Self::Random | Self::RoundRobin => false,
-        }
+        !self.always_answers()
     }
 
     fn named(name: &str) -> Option<Self> {
@@ -205,7 +257,7 @@ mod tests {
         }
         for unknown in ["roundrobin", "native:mine", "native:", ""] {
             let error = parse(unknown).expect_err(unknown).to_string();
-            assert!(error.contains("least-connection, random, round-robin"), "{error}");
+            assert!(error.contains("least-connection, power-of-two, random, round-robin"), "{error}");
         }
     }
 

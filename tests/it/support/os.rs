@@ -58,8 +58,7 @@ pub fn children(parent: u32) -> Vec<u32> {
     processes().filter(child).collect()
 }
 
-/// What a process has open, each as its number and what it is. Not counted: the memory of policy
-/// versions that may return, a few at most.
+/// What a process has open, each as its number and what it is.
 pub fn descriptors(pid: u32) -> Vec<String> {
     let Ok(folder) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let describe = |entry: fs::DirEntry| {
@@ -67,8 +66,7 @@ pub fn descriptors(pid: u32) -> Vec<String> {
             fs::read_link(entry.path()).map_or_else(|_| "?".into(), |path| path.display().to_string());
         format!("{} {target}", entry.file_name().display())
     };
-    let open = folder.filter_map(Result::ok).map(describe);
-    open.filter(|descriptor| !descriptor.contains("wasm-memory-image")).collect()
+    folder.filter_map(Result::ok).map(describe).collect()
 }
 
 /// How many sockets a process has.
