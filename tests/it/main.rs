@@ -4,6 +4,7 @@
 //! the tests. At most two programs run at a time, whatever the number of test threads.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
+#![allow(clippy::print_stdout, reason = "figures for whoever runs a test with --nocapture")]
 
 mod balance;
 mod broadcast;

@@ -98,8 +98,10 @@ fn built_ins_are_frugal() {
     let roster = roster(1, 0..64);
     let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
     for policy in BuiltIn::ALL {
-        // One that looks at the request decodes and hashes what it finds there.
-        let decision_fuel = if policy.reads_request() { 60_000 } else { 6_000 };
+        // One that looks at the request decodes and hashes what it finds there, and now and then the
+        // counters of all workers are saved.
+        let dear = policy.reads_request() || policy == BuiltIn::Weighted;
+        let decision_fuel = if dear { 60_000 } else { 6_000 };
         let limits = Limits { decision_fuel, ..Limits::default() };
         let settings = Settings { limits, ..Settings::default() };
         let link = PolicyLink { source: PolicySource::BuiltIn(policy), options: policy.example().to_owned() };
