@@ -6,8 +6,8 @@
 //!
 //! The worker is found by its slot's name, so it keeps its keys when it is restarted; a worker more
 //! moves its share of the keys to it and no others; weights count. Details are at
-//! [`Rendezvous`](policy_common::Rendezvous), and who may be chosen at
-//! [`Eligible`](policy_common::Eligible). Nothing is remembered between calls.
+//! [`policy_common::Rendezvous`], and who may be chosen at
+//! [`policy_common::Eligible`]. Nothing is remembered between calls.
 
 use policy_common::{Key, Options, Rendezvous};
 use sidetrack_policy::{Decision, Policy, Worker, export};

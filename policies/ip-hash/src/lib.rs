@@ -6,8 +6,8 @@
 //!
 //! The worker is found by its slot's name, so it keeps its clients when it is restarted; a worker more
 //! moves its share of the clients to it and no others; weights count. Details are at
-//! [`Rendezvous`](policy_common::Rendezvous), and who may be chosen at
-//! [`Eligible`](policy_common::Eligible). A connection without an address, from a Unix socket, is
+//! [`policy_common::Rendezvous`], and who may be chosen at
+//! [`policy_common::Eligible`]. A connection without an address, from a Unix socket, is
 //! somebody else's to decide. Nothing is remembered between calls.
 
 use std::net::IpAddr;

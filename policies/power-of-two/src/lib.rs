@@ -2,7 +2,7 @@
 //!
 //! Nearly as even as looking at all loads, and calmer where loads are old news: a worker that was
 //! idle a moment ago is not chosen by everybody at once. Who may be chosen says
-//! [`Eligible`](policy_common::Eligible). Loads count relative to weights, the new connection
+//! [`policy_common::Eligible`]. Loads count relative to weights, the new connection
 //! included: weight 2 with a load of 3 is as good as weight 1 with a load of 1. Equals are decided by
 //! chance. Nothing is remembered between calls.
 

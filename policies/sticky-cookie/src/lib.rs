@@ -9,8 +9,8 @@
 //! With `name` the value is a worker's name, that of its slot, such as `w2`, which the application
 //! sets. That worker gets the connection, also when it is draining or weighs 0, since the client is one
 //! that it already has. With `hash` the value is anything, such as a user's id, and belongs to one
-//! worker by rendezvous hashing; see [`Rendezvous`](policy_common::Rendezvous) and
-//! [`Eligible`](policy_common::Eligible).
+//! worker by rendezvous hashing; see [`policy_common::Rendezvous`] and
+//! [`policy_common::Eligible`].
 //!
 //! A request without a value, or with the name of no worker, is somebody else's to decide. Clients can
 //! send what they like: this is for locality, not for access control. Nothing is remembered between

@@ -2,7 +2,7 @@
 //!
 //! In every round of as many decisions as all weights together, each worker gets exactly its weight,
 //! spread over the round: weights 5, 1, 1 give `a a b a c a a`. Draining workers are passed over,
-//! and weight 0 gets nothing unless all are 0; see [`Eligible`](policy_common::Eligible).
+//! and weight 0 gets nothing unless all are 0; see [`policy_common::Eligible`].
 //!
 //! Each worker has a counter. A decision adds to each its weight and takes the one with the highest
 //! counter, which then pays the sum of all weights. Counters add up to 0. When the workers change,
