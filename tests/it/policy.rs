@@ -115,7 +115,8 @@ fn swap_often(requests: u64, swaps: u64) {
     let scene = Scene::new();
     let running = scene.start(&[]);
     let address = running.address();
-    let sessions: Vec<_> = (0..6).map(|_| poll_session(address)).collect();
+    let open = || -> Vec<_> { (0..6).map(|_| poll_session(address)).collect() };
+    let mut sessions = open();
     let mut delays = Vec::new();
     let served = under_load(address, |served| {
         for swap in 1..=swaps {
@@ -129,6 +130,10 @@ fn swap_often(requests: u64, swaps: u64) {
             for (sid, owner) in &sessions {
                 let (status, pid) = session_at(address, &format!("sid={sid}"));
                 assert_eq!((status, pid), (200, Some(*owner)), "a session has moved at swap {swap}");
+            }
+            // One that is never polled ends by itself after a while.
+            if swap % 5 == 0 {
+                sessions = open();
             }
         }
     });
