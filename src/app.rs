@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::admin::{Admin, Authority, Place};
+use crate::admin::{self, Admin, Authority};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
@@ -183,7 +183,7 @@ impl App {
         tasks.spawn(Arc::clone(&pipeline).take_back());
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
         if let Some(admin) = admin {
-            let (policy, fleet, watch) = (Arc::clone(&policy), Arc::clone(&fleet), Some(Arc::clone(&watch)));
+            let (policy, fleet, watch) = (Arc::clone(&policy), Arc::clone(&fleet), Arc::clone(&watch));
             tasks.spawn(admin.serve(Authority { policy, fleet, watch }));
         }
         let what = summary::What {
@@ -231,19 +231,19 @@ impl App {
 
 /// The admin interface, where it is wanted.
 fn bind_admin(wanted: &config::Admin) -> Result<Option<Admin>, Problems> {
-    let place = match wanted {
+    let path = match wanted {
         config::Admin::Off => return Ok(None),
-        config::Admin::At(path) => Place::at(path.clone()),
-        config::Admin::Default => match Place::of_this_user() {
-            Ok(place) => place,
+        config::Admin::At(path) => path.clone(),
+        config::Admin::Default => match admin::own() {
+            Ok(path) => path,
             Err(error) => {
                 tracing::warn!(%error, "no admin interface");
                 return Ok(None);
             }
         },
     };
-    let path = place.path().display().to_string();
-    Admin::bind(place).map(Some).map_err(|error| Problems::one("admin", format!("{path}: {error}")))
+    let trouble = |error| Problems::one("admin", format!("{}: {error}", path.display()));
+    Admin::bind(&path).map(Some).map_err(trouble)
 }
 
 /// A server has its first worker: its listeners begin to accept.

@@ -18,5 +18,5 @@ mod server;
 
 pub use client::{Answer, ClientError, ask};
 pub use console::carry_out;
-pub use place::{Place, PlaceError, find};
+pub use place::{PlaceError, find, own};
 pub use server::{Admin, Authority};

@@ -4,13 +4,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use nix::unistd::Uid;
-
-/// The socket's file, which goes with the value.
-#[derive(Debug)]
-pub struct Place(PathBuf);
 
 /// Why no socket is found.
 #[derive(Debug, thiserror::Error)]
@@ -23,40 +19,20 @@ pub enum PlaceError {
     Folder(PathBuf, io::Error),
 }
 
-impl Place {
-    /// At a path somebody has named.
-    #[must_use]
-    pub const fn at(path: PathBuf) -> Self {
-        Self(path)
-    }
-
-    /// `PID.sock` in the folder of this user.
-    ///
-    /// # Errors
-    /// When the folder is not this user's alone.
-    pub fn of_this_user() -> Result<Self, PlaceError> {
-        let folder = folder();
-        let checked = || {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-            let found = fs::symlink_metadata(&folder)?;
-            let own = found.is_dir() && found.uid() == Uid::effective().as_raw() && found.mode() & 0o077 == 0;
-            own.then_some(()).ok_or_else(|| io::Error::other("it is open to others"))
-        };
-        checked().map_err(|error| PlaceError::Folder(folder.clone(), error))?;
-        Ok(Self(folder.join(format!("{}.sock", std::process::id()))))
-    }
-
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Nothing can be done about a file that cannot be removed.
-        drop(fs::remove_file(&self.0));
-    }
+/// Where this process's socket is looked for: `PID.sock` in the folder of this user.
+///
+/// # Errors
+/// When the folder is not this user's alone.
+pub fn own() -> Result<PathBuf, PlaceError> {
+    let folder = folder();
+    let checked = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        let found = fs::symlink_metadata(&folder)?;
+        let own = found.is_dir() && found.uid() == Uid::effective().as_raw() && found.mode() & 0o077 == 0;
+        own.then_some(()).ok_or_else(|| io::Error::other("it is open to others"))
+    };
+    checked().map_err(|error| PlaceError::Folder(folder.clone(), error))?;
+    Ok(folder.join(format!("{}.sock", std::process::id())))
 }
 
 /// The socket of the one sidetrack that this user runs.

@@ -58,17 +58,13 @@ pub(super) fn set(authority: &Authority, order: &Set) -> Result<Value, String> {
     let replacement = Replacement { link, discard_state: order.discard_state, forgive: order.forgive };
     let swapped =
         authority.policy.replace(order.link.as_deref(), &replacement).map_err(|error| error.to_string())?;
-    if let Some(watch) = &authority.watch {
-        watch.moved();
-    }
+    authority.watch.moved();
     Ok(told(&swapped))
 }
 
 pub(super) fn rollback(authority: &Authority, order: &Rollback) -> Result<Value, String> {
     let swapped = authority.policy.roll_back(order.link.as_deref()).map_err(|error| error.to_string())?;
-    if let Some(watch) = &authority.watch {
-        watch.moved();
-    }
+    authority.watch.moved();
     Ok(told(&swapped))
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,10 +16,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-use super::place::Place;
 use super::policy;
 use crate::policy::{Chain, Watch};
-use crate::sys::unix;
+use crate::sys::unix::{self, SocketFile};
 use crate::worker::Fleet;
 
 /// What the admin interface has authority over.
@@ -27,14 +27,14 @@ pub struct Authority {
     pub policy: Arc<Chain>,
     pub fleet: Arc<Fleet>,
     /// Told when a link has got another file.
-    pub watch: Option<Arc<Watch>>,
+    pub watch: Arc<Watch>,
 }
 
 /// The bound socket. Its file goes with the value.
 #[derive(Debug)]
 pub struct Admin {
     listener: UnixListener,
-    place: Place,
+    file: SocketFile,
 }
 
 impl Admin {
@@ -45,15 +45,15 @@ impl Admin {
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn bind(place: Place) -> io::Result<Self> {
-        let listener = UnixListener::from_std(unix::bind(place.path())?)?;
-        fs::set_permissions(place.path(), fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener, place })
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let (listener, file) = unix::bind(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener: UnixListener::from_std(listener)?, file })
     }
 
     /// Answers for as long as it is polled.
     pub async fn serve(self, authority: Authority) {
-        let Self { listener, place } = self;
+        let Self { listener, file } = self;
         let routes = Router::new()
             .route(
                 "/v1/policy",
@@ -69,7 +69,7 @@ impl Admin {
         if let Err(error) = axum::serve(listener, routes).await {
             tracing::error!(%error, "the admin interface has ended");
         }
-        drop(place);
+        drop(file);
     }
 }
 

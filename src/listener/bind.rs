@@ -4,13 +4,12 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenAddress;
-use crate::sys;
+use crate::sys::{self, unix::SocketFile};
 
 /// How many connections the kernel may keep for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -26,7 +25,7 @@ pub struct Bound {
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix { listener: UnixListener, _file: SocketFile },
 }
 
 /// Why an address cannot be listened on.
@@ -49,8 +48,8 @@ pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError
     let error = |source| BindError { address: address.clone(), source };
     match address {
         ListenAddress::Unix(path) => {
-            let listener = sys::unix::bind(path).map_err(error)?;
-            Ok(Bound { socket: Listening::Unix(listener, path.clone()), address: address.clone() })
+            let (listener, file) = sys::unix::bind(path).map_err(error)?;
+            Ok(Bound { socket: Listening::Unix { listener, _file: file }, address: address.clone() })
         }
         ListenAddress::Tcp { host, port } => {
             let listener = bind_tcp(host.as_deref(), *port, defer).map_err(error)?;
@@ -77,7 +76,7 @@ impl Bound {
     pub fn local_address(&self) -> Option<SocketAddr> {
         match &self.socket {
             Listening::Tcp(listener) => listener.local_addr().ok(),
-            Listening::Unix(..) => None,
+            Listening::Unix { .. } => None,
         }
     }
 }
@@ -86,16 +85,7 @@ impl AsFd for Bound {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.socket {
             Listening::Tcp(listener) => listener.as_fd(),
-            Listening::Unix(listener, _) => listener.as_fd(),
-        }
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // Nothing can be done about a file that cannot be removed; the next start replaces it.
-            drop(std::fs::remove_file(path));
+            Listening::Unix { listener, .. } => listener.as_fd(),
         }
     }
 }

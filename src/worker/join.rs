@@ -27,7 +27,7 @@ use super::worker::Worker;
 use crate::drain::{Phase, Phases};
 use crate::policy;
 use crate::session::SessionKey;
-use crate::sys::unix;
+use crate::sys::unix::{self, SocketFile};
 use crate::telemetry::Event;
 
 /// How long a joining worker may take to say who it is.
@@ -54,7 +54,7 @@ pub struct JoinSettings {
 #[derive(Debug)]
 pub struct JoinSocket {
     listener: UnixListener,
-    path: PathBuf,
+    _file: SocketFile,
     group: Option<Gid>,
 }
 
@@ -80,17 +80,15 @@ impl JoinSocket {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(settings: &JoinSettings) -> io::Result<Self> {
-        let path = settings.path.clone();
         let group = settings.group.as_deref().map(known_group).transpose()?;
-        let listener = unix::bind(&path)?;
-        let bound = Self { listener: UnixListener::from_std(listener)?, path, group };
+        let (listener, file) = unix::bind(&settings.path)?;
         // Between the two calls others may connect; whoever does is looked at all the same.
         let mode = if group.is_some() { 0o660 } else { 0o600 };
-        std::fs::set_permissions(&bound.path, std::fs::Permissions::from_mode(mode))?;
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode))?;
         if let Some(group) = group {
-            chown(&bound.path, None, Some(group))?;
+            chown(file.path(), None, Some(group))?;
         }
-        Ok(bound)
+        Ok(Self { listener: UnixListener::from_std(listener)?, _file: file, group })
     }
 
     /// Takes workers in until the run drains, then waits for the last of them to leave.
@@ -111,13 +109,6 @@ impl JoinSocket {
         }
         drop(self);
         while guests.join_next().await.is_some() {}
-    }
-}
-
-impl Drop for JoinSocket {
-    fn drop(&mut self) {
-        // Nothing can be done about a file that cannot be removed; the next start replaces it.
-        drop(std::fs::remove_file(&self.path));
     }
 }
 
