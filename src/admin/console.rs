@@ -14,15 +14,16 @@ use crate::policy::BuiltIn;
 /// # Errors
 /// When nobody could be asked; in words.
 pub async fn carry_out(order: &Order) -> Result<bool, String> {
-    let (path, body) = match &order.verb {
+    type Shown = fn(&Value) -> String;
+    let (path, body, shown): (_, _, Shown) = match &order.verb {
         Verb::List => {
             print(&list());
             return Ok(true);
         }
-        Verb::Status => ("/v1/policy", None),
-        Verb::Set(body) => ("/v1/policy/set", Some(body)),
-        Verb::Rollback(body) => ("/v1/policy/rollback", Some(body)),
-        Verb::Explain(body) => ("/v1/policy/explain", Some(body)),
+        Verb::Status => ("/v1/policy", None, status),
+        Verb::Set(body) => ("/v1/policy/set", Some(body), swapped),
+        Verb::Rollback(body) => ("/v1/policy/rollback", Some(body), swapped),
+        Verb::Explain(body) => ("/v1/policy/explain", Some(body), explained),
     };
     let socket = match &order.admin {
         Some(path) => path.clone(),
@@ -32,12 +33,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
     if order.json {
         print(&format!("{value:#}\n"));
     } else if good {
-        print(&match &order.verb {
-            Verb::List => String::new(),
-            Verb::Status => status(&value),
-            Verb::Set(_) | Verb::Rollback(_) => swapped(&value),
-            Verb::Explain(_) => explained(&value),
-        });
+        print(&shown(&value));
     } else {
         return Err(text(&value["error"]));
     }

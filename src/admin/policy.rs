@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::server::Authority;
 use crate::policy::{Counts, Ending, LinkStatus, Past, Replacement, Step, Swapped};
-use crate::types::{Decision, Head, Progress, Request, Roster};
+use crate::types::{Decision, Head, Request, Roster};
 
 /// Another version for a link.
 #[derive(Debug, Deserialize)]
@@ -71,11 +71,8 @@ pub(super) fn rollback(authority: &Authority, order: &Rollback) -> Result<Value,
 /// What the chain would answer now. It is really asked: a turn of round-robin goes by.
 pub(super) fn explain(authority: &Authority, order: &Explain) -> Result<Value, String> {
     let (roster, loads) = authority.fleet.roster();
-    let headers: String = order.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let head = format!("{} {} HTTP/1.1\r\n{headers}\r\n", order.method, order.target);
-    let Ok(Progress::Complete(head)) = Head::parse(head.as_bytes()) else {
-        return Err(format!("not a request: {head:?}"));
-    };
+    let head = Head::compose(&order.method, &order.target, &order.headers)
+        .map_err(|text| format!("not a request: {text:?}"))?;
     let peer = order.peer.map(|ip| (ip, 0).into());
     let mut request = Request { head, peer, session: order.session.clone(), attempt: 0 };
     let answer = authority.policy.explain(&roster, &loads, &mut request);
@@ -138,10 +135,10 @@ fn link(status: &LinkStatus) -> Value {
 
 fn past(past: &Past) -> Value {
     let Past { generation, policy, digest, since, until, ending } = past;
-    let (ended, reason) = match ending {
-        Ending::Replaced => ("replaced", None),
-        Ending::RolledBack(reason) => ("rolled back", Some(reason)),
-        Ending::Quarantined(reason) => ("quarantined", Some(reason)),
+    let ended = match ending {
+        Ending::Replaced => "replaced",
+        Ending::RolledBack(_) => "rolled back",
+        Ending::Quarantined(_) => "quarantined",
     };
     json!({
         "generation": generation,
@@ -150,7 +147,7 @@ fn past(past: &Past) -> Value {
         "since": time(*since),
         "until": time(*until),
         "ended": ended,
-        "reason": reason,
+        "reason": ending.reason(),
     })
 }
 

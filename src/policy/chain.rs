@@ -9,7 +9,7 @@ use super::cache::Cache;
 use super::counts::Counts;
 use super::engine::Engine;
 use super::instance::{Question, Surroundings};
-use super::load::{self, LoadError, LoadProblem};
+use super::load::{self, LoadError, LoadProblem, Read};
 use super::native::NativeLink;
 use super::slot::{Asked, Reply, Slot};
 use super::swap::{LinkStatus, Replacement, SwapError, SwapProblem, Swapped};
@@ -163,7 +163,8 @@ impl Chain {
             };
             let (sessions, store, limits) = (Arc::clone(sessions), Arc::default(), settings.limits);
             let around = Surroundings { engine, cache, sessions, store, limits };
-            let (version, instance) = load::load_link(link, &around)?;
+            let read = load::read(link).map_err(|said| problem(link, said))?;
+            let (version, instance) = load::load(read, &around).map_err(|said| problem(link, said))?;
             let slot = Slot::new(name, around, version, instance, Arc::clone(&generations));
             made.push(Link::Component(Box::new(slot)));
         }
@@ -176,29 +177,30 @@ impl Chain {
     ///
     /// `loads` holds one number per worker of the roster. `request` comes back as it was.
     pub fn balance(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
-        debug_assert_eq!(loads.len(), roster.workers.len(), "one load per worker");
-        if roster.workers.is_empty() {
-            return self.nobody();
-        }
-        let asked = Asked { question: Question::Balance, roster, loads, listening: self.is_listening() };
-        let mut answer = self.ask(&asked, request);
-        if answer.decision == Decision::Defer {
-            let decision = lock(&self.last).balance(roster, loads);
-            if asked.listening {
-                let link = lock(&self.last).built_in().to_string();
-                let decision = Some(decision.clone());
-                answer.steps.push(Step { link, generation: 0, decision, explanation: None });
-            }
-            answer = Answer { decision, link: LinkName::Last, ..answer };
-        }
-        answer
+        self.decide(roster, loads, request, self.is_listening())
     }
 
     /// What [`Self::balance`] answers, with every link's reasons. The policies are really asked.
     pub fn explain(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
-        let before = self.listening.swap(true, Ordering::Relaxed);
-        let answer = self.balance(roster, loads, request);
-        self.listening.store(before, Ordering::Relaxed);
+        self.decide(roster, loads, request, true)
+    }
+
+    fn decide(&self, roster: &Roster, loads: &[u32], request: &mut Request, listening: bool) -> Answer {
+        debug_assert_eq!(loads.len(), roster.workers.len(), "one load per worker");
+        if roster.workers.is_empty() {
+            return self.nobody();
+        }
+        let asked = Asked { question: Question::Balance, roster, loads, listening };
+        let mut answer = self.ask(&asked, request);
+        if answer.decision == Decision::Defer {
+            let mut last = lock(&self.last);
+            let decision = last.balance(roster, loads);
+            if listening {
+                let (link, decision) = (last.built_in().to_string(), Some(decision.clone()));
+                answer.steps.push(Step { link, generation: 0, decision, explanation: None });
+            }
+            answer = Answer { decision, link: LinkName::Last, ..answer };
+        }
         answer
     }
 
@@ -267,22 +269,32 @@ impl Chain {
     /// One line that says why it was not taken. The version before stays, with its state.
     pub fn replace(&self, link: Option<&str>, replacement: &Replacement) -> Result<Swapped, SwapError> {
         let slot = self.slot(link)?;
-        let policy = replacement.link.source.to_string();
+        let Replacement { link, discard_state, forgive } = replacement;
+        if let PolicySource::Native(_) = link.source {
+            return Err(SwapError::Native(link.source.to_string()));
+        }
+        let read = load::read(link).map_err(|problem| not_loaded(link, problem))?;
+        self.swap_in(slot, read, *discard_state, *forgive)
+    }
+
+    /// Loads what was read and puts it in a link's place.
+    fn swap_in(
+        &self,
+        slot: &Slot,
+        read: Read,
+        discard_state: bool,
+        forgive: bool,
+    ) -> Result<Swapped, SwapError> {
+        let (policy, digest) = (read.link.source.to_string(), read.digest);
         let kept = || format!("generation {} ({})", slot.generation(), slot.link().source);
         let problem = |problem| SwapError::Problem { policy: policy.clone(), problem, kept: kept() };
-        if let PolicySource::Native(_) = replacement.link.source {
-            return Err(SwapError::Native(policy));
+        if !forgive && slot.was_quarantined(digest) {
+            return Err(problem(SwapProblem::Quarantined(digest)));
         }
-        let load_error =
-            |problem| SwapError::Load(LoadError { policy: replacement.link.source.to_string(), problem });
-        let read = load::read(&replacement.link).map_err(load_error)?;
-        if !replacement.forgive && slot.was_quarantined(read.digest) {
-            return Err(problem(SwapProblem::Quarantined(read.digest)));
-        }
+        let load_error = |problem| SwapError::Load(LoadError { policy: policy.clone(), problem });
         let (version, instance) = load::load(read, slot.around()).map_err(load_error)?;
-        let swapped = slot
-            .exchange(version, instance, replacement.discard_state, self.settings.trial)
-            .map_err(problem)?;
+        let swapped =
+            slot.exchange(version, instance, discard_state, self.settings.trial).map_err(problem)?;
         let Swapped { link, policy, digest, generation, state } = &swapped;
         tracing::info!(link, policy, %digest, generation, state = state.words(), "policy replaced");
         Ok(swapped)
@@ -306,12 +318,12 @@ impl Chain {
     /// As [`Self::replace`].
     pub fn reload(&self, link: &str) -> Result<Option<Swapped>, SwapError> {
         let slot = self.slot(Some(link))?;
-        let replacement = Replacement { link: slot.link(), discard_state: false, forgive: false };
-        let unchanged = load::read(&replacement.link).is_ok_and(|read| read.digest == slot.digest());
-        if unchanged {
+        let link = slot.link();
+        let read = load::read(&link).map_err(|problem| not_loaded(&link, problem))?;
+        if read.digest == slot.digest() {
             return Ok(None);
         }
-        self.replace(Some(link), &replacement).map(Some)
+        self.swap_in(slot, read, false, false).map(Some)
     }
 
     /// The links that come from files, by name.
@@ -458,6 +470,10 @@ impl Link {
             }
         }
     }
+}
+
+fn not_loaded(link: &PolicyLink, problem: LoadProblem) -> SwapError {
+    SwapError::Load(LoadError { policy: link.source.to_string(), problem })
 }
 
 /// A name no other link has.

@@ -114,7 +114,7 @@ impl Instance {
             Ok((routing, sessions.transpose()?, state.transpose()?, schema.transpose()?, events.transpose()?))
         })()
         .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
-        match routing.sidetrack_policy_policy().call_configure(&mut store, &version.options) {
+        match routing.sidetrack_policy_policy().call_configure(&mut store, &version.link.options) {
             Ok(Ok(())) => {}
             Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
             Err(error) => return Err(Fault::new("configure", &error, store.data()).into()),

@@ -10,17 +10,7 @@ use super::fault::Fault;
 use super::instance::{Instance, Question, StartError, Surroundings};
 use super::version::{Digest, Version};
 use super::{PolicyLink, PolicySource, Request};
-use crate::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
-
-/// Reads and loads: what a start and a replacement have in common.
-pub(super) fn load_link(
-    link: &PolicyLink,
-    around: &Surroundings,
-) -> Result<(Arc<Version>, Instance), LoadError> {
-    read(link)
-        .and_then(|read| load(read, around))
-        .map_err(|problem| LoadError { policy: link.source.to_string(), problem })
-}
+use crate::types::{Decision, Head, Roster, WorkerId, WorkerInfo};
 
 /// A policy that was not taken. One line that says what was expected and found.
 #[derive(Debug, thiserror::Error)]
@@ -78,23 +68,21 @@ impl From<StartError> for LoadProblem {
 
 /// A policy's file as it was read, and what it is to be configured with.
 pub(super) struct Read {
-    pub(super) source: PolicySource,
+    pub(super) link: PolicyLink,
     /// A component, or a core module with embedded type information.
     pub(super) bytes: Cow<'static, [u8]>,
-    pub(super) options: String,
-    /// Of the file.
+    /// Of the bytes.
     pub(super) digest: Digest,
 }
 
 /// Reads what a link names.
 pub(super) fn read(link: &PolicyLink) -> Result<Read, LoadProblem> {
-    let PolicyLink { source, options } = link.clone();
-    let bytes = match &source {
+    let bytes = match &link.source {
         PolicySource::BuiltIn(known) | PolicySource::Native(known) => Cow::Borrowed(known.wasm()),
         PolicySource::File(path) => Cow::Owned(fs::read(path).map_err(LoadProblem::Read)?),
     };
     let digest = Digest::of(&bytes);
-    Ok(Read { source, bytes, options, digest })
+    Ok(Read { link: link.clone(), bytes, digest })
 }
 
 /// Compiles, configures and tries a policy. The instance is fresh: the trial ran on another.
@@ -131,10 +119,8 @@ fn try_out(instance: &mut Instance) -> Result<(), LoadProblem> {
         labels: vec![],
     };
     instance.follow(&Roster { version: 0, workers: Arc::new([worker(0), worker(1)]) })?;
-    let head = match Head::parse(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") {
-        Ok(Progress::Complete(head)) => head,
-        _ => Head::default(),
-    };
+    let host = ("Host".to_owned(), "localhost".to_owned());
+    let head = Head::compose("GET", "/", &[host]).unwrap_or_default();
     let mut request = Request { head, ..Request::default() };
     for question in [Question::Balance, Question::Find("trial")] {
         let decision = instance.ask(question, &[0, 0], &mut request)?;

@@ -138,8 +138,7 @@ impl Slot {
 
     /// What runs here, as somebody would write it.
     pub(super) fn link(&self) -> PolicyLink {
-        let version = Arc::clone(&lock(&self.live).version);
-        PolicyLink { source: version.source.clone(), options: version.options.clone() }
+        lock(&self.live).version.link.clone()
     }
 
     pub(super) fn status(&self) -> LinkStatus {
@@ -147,8 +146,8 @@ impl Slot {
         let Live { version, trial, .. } = &*live;
         LinkStatus {
             name: self.name.clone(),
-            policy: version.source.to_string(),
-            options: version.options.clone(),
+            policy: version.link.source.to_string(),
+            options: version.link.options.clone(),
             generation: live.generation,
             digest: Some(version.digest),
             interfaces: version.interfaces().collect(),
@@ -273,7 +272,7 @@ impl Slot {
     fn swapped(&self, live: &Live, state: Carried) -> Swapped {
         Swapped {
             link: self.name.clone(),
-            policy: live.version.source.to_string(),
+            policy: live.version.link.source.to_string(),
             digest: live.version.digest,
             generation: live.generation,
             state,
@@ -295,7 +294,7 @@ impl Slot {
         let old = std::mem::replace(&mut live.version, version);
         live.past.push_back(Tenure {
             generation: live.generation,
-            source: old.source.to_string(),
+            source: old.link.source.to_string(),
             digest: old.digest,
             // One that has failed is not wanted back.
             version: (ending == Ending::Replaced).then_some(old),
@@ -332,8 +331,7 @@ impl Slot {
             live.counts.quarantines += 1;
             live.quarantined.insert(live.version.digest);
         }
-        let (Ending::Quarantined(reason) | Ending::RolledBack(reason)) = &ending else { return };
-        let reason = reason.clone();
+        let reason = ending.reason().unwrap_or_default().to_owned();
         match live.last_good() {
             Some((version, state, was)) => {
                 self.install(live, version, None, state, None, ending);

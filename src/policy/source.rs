@@ -87,6 +87,15 @@ pub enum BuiltIn {
 #[error("no policy `{0}`: expected {names} or the path of a .wasm file", names = BuiltIn::names())]
 pub struct UnknownPolicy(pub String);
 
+/// What is known of a built-in policy.
+struct Facts {
+    name: &'static str,
+    about: &'static str,
+    example: &'static str,
+    always_answers: bool,
+    wasm: &'static [u8],
+}
+
 impl BuiltIn {
     pub const ALL: [Self; 10] = [
         Self::Canary,
@@ -101,83 +110,113 @@ impl BuiltIn {
         Self::Weighted,
     ];
 
+    /// All there is to say about each, but for its native twin.
+    const fn facts(self) -> Facts {
+        match self {
+            Self::Canary => Facts {
+                name: "canary",
+                about: "a share of what is new to labelled workers",
+                example: r#"{"share": 0.05}"#,
+                always_answers: false,
+                wasm: include_bytes!("../../policies/dist/canary.wasm"),
+            },
+            Self::Hash => Facts {
+                name: "hash",
+                about: "a key of the request (a query parameter, cookie, header, path) to one worker each, by rendezvous hashing",
+                example: r#"{"key": "query:room"}"#,
+                always_answers: false,
+                wasm: include_bytes!("../../policies/dist/hash.wasm"),
+            },
+            Self::IpHash => Facts {
+                name: "ip-hash",
+                about: "every client address to one worker, by rendezvous hashing",
+                example: "{}",
+                always_answers: false,
+                wasm: include_bytes!("../../policies/dist/ip-hash.wasm"),
+            },
+            Self::LeastConnection => Facts {
+                name: "least-connection",
+                about: "the worker with the lowest load; of equals, the next after the last pick",
+                example: "{}",
+                always_answers: true,
+                wasm: include_bytes!("../../policies/dist/least-connection.wasm"),
+            },
+            Self::PowerOfTwo => Facts {
+                name: "power-of-two",
+                about: "of two random workers the one with the lower load for its weight",
+                example: "{}",
+                always_answers: true,
+                wasm: include_bytes!("../../policies/dist/power-of-two.wasm"),
+            },
+            Self::Random => Facts {
+                name: "random",
+                about: "every worker with the same chance",
+                example: "{}",
+                always_answers: true,
+                wasm: include_bytes!("../../policies/dist/random.wasm"),
+            },
+            Self::RoundRobin => Facts {
+                name: "round-robin",
+                about: "every worker in turn, exactly",
+                example: "{}",
+                always_answers: true,
+                wasm: include_bytes!("../../policies/dist/round-robin.wasm"),
+            },
+            Self::StickyCookie => Facts {
+                name: "sticky-cookie",
+                about: "a client whose cookie or header names a worker comes back there",
+                example: "{}",
+                always_answers: false,
+                wasm: include_bytes!("../../policies/dist/sticky-cookie.wasm"),
+            },
+            Self::TaggedSid => Facts {
+                name: "tagged-sid",
+                about: "a session whose id begins with a worker's name goes there; see --tagged-sids",
+                example: "{}",
+                always_answers: false,
+                wasm: include_bytes!("../../policies/dist/tagged-sid.wasm"),
+            },
+            Self::Weighted => Facts {
+                name: "weighted",
+                about: "every worker in turn as often as its weight says, smoothly",
+                example: "{}",
+                always_answers: true,
+                wasm: include_bytes!("../../policies/dist/weighted.wasm"),
+            },
+        }
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Canary => "canary",
-            Self::Hash => "hash",
-            Self::IpHash => "ip-hash",
-            Self::LeastConnection => "least-connection",
-            Self::PowerOfTwo => "power-of-two",
-            Self::Random => "random",
-            Self::RoundRobin => "round-robin",
-            Self::StickyCookie => "sticky-cookie",
-            Self::TaggedSid => "tagged-sid",
-            Self::Weighted => "weighted",
-        }
+        self.facts().name
     }
 
     /// What it does, in one line.
     #[must_use]
     pub const fn about(self) -> &'static str {
-        match self {
-            Self::Canary => "a share of what is new to labelled workers",
-            Self::Hash => {
-                "a key of the request (a query parameter, cookie, header, path) to one worker each, by rendezvous hashing"
-            }
-            Self::IpHash => "every client address to one worker, by rendezvous hashing",
-            Self::LeastConnection => {
-                "the worker with the lowest load; of equals, the next after the last pick"
-            }
-            Self::PowerOfTwo => "of two random workers the one with the lower load for its weight",
-            Self::Random => "every worker with the same chance",
-            Self::RoundRobin => "every worker in turn, exactly",
-            Self::StickyCookie => "a client whose cookie or header names a worker comes back there",
-            Self::TaggedSid => "a session whose id begins with a worker's name goes there; see --tagged-sids",
-            Self::Weighted => "every worker in turn as often as its weight says, smoothly",
-        }
+        self.facts().about
     }
 
     /// Options to try it with: those that it cannot do without.
     #[must_use]
     pub const fn example(self) -> &'static str {
-        match self {
-            Self::Canary => r#"{"share": 0.05}"#,
-            Self::Hash => r#"{"key": "query:room"}"#,
-            _ => "{}",
-        }
+        self.facts().example
     }
 
     /// The embedded artefact: a core module with the contract's type information.
     #[must_use]
     pub const fn wasm(self) -> &'static [u8] {
-        match self {
-            Self::Canary => include_bytes!("../../policies/dist/canary.wasm"),
-            Self::Hash => include_bytes!("../../policies/dist/hash.wasm"),
-            Self::IpHash => include_bytes!("../../policies/dist/ip-hash.wasm"),
-            Self::LeastConnection => include_bytes!("../../policies/dist/least-connection.wasm"),
-            Self::PowerOfTwo => include_bytes!("../../policies/dist/power-of-two.wasm"),
-            Self::Random => include_bytes!("../../policies/dist/random.wasm"),
-            Self::RoundRobin => include_bytes!("../../policies/dist/round-robin.wasm"),
-            Self::StickyCookie => include_bytes!("../../policies/dist/sticky-cookie.wasm"),
-            Self::TaggedSid => include_bytes!("../../policies/dist/tagged-sid.wasm"),
-            Self::Weighted => include_bytes!("../../policies/dist/weighted.wasm"),
-        }
+        self.facts().wasm
     }
 
     /// Whether it answers whenever there is a worker that takes new connections, and so may be the
     /// last of a chain.
     #[must_use]
     pub const fn always_answers(self) -> bool {
-        match self {
-            Self::LeastConnection | Self::PowerOfTwo | Self::Random | Self::RoundRobin | Self::Weighted => {
-                true
-            }
-            Self::Canary | Self::Hash | Self::IpHash | Self::StickyCookie | Self::TaggedSid => false,
-        }
+        self.facts().always_answers
     }
 
-    /// Whether its decisions depend on the request.
+    /// Whether its decisions depend on the request: those that do have nothing to say to some.
     #[must_use]
     pub const fn reads_request(self) -> bool {
         !self.always_answers()

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::fault::Fault;
-use super::load::LoadProblem;
 use super::version::{Digest, Version};
 use super::{LoadError, PolicyLink};
 
@@ -97,15 +96,6 @@ impl From<Fault> for SwapProblem {
     }
 }
 
-impl From<LoadProblem> for SwapProblem {
-    fn from(problem: LoadProblem) -> Self {
-        match problem {
-            LoadProblem::Trial(fault) => Self::Fault(fault),
-            other => Self::State(other.to_string()),
-        }
-    }
-}
-
 /// How a version's time ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -115,6 +105,17 @@ pub enum Ending {
     RolledBack(String),
     /// It faulted too often.
     Quarantined(String),
+}
+
+impl Ending {
+    /// Why, unless it was simply replaced.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Replaced => None,
+            Self::RolledBack(reason) | Self::Quarantined(reason) => Some(reason),
+        }
+    }
 }
 
 /// A version's time in service, ended.

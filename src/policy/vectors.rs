@@ -12,7 +12,7 @@ use sidetrack_policy::native::{Script, scripted};
 
 use super::instance::Question;
 use super::{Chain, LoadError, PolicyLink, PolicySource, SessionOwner, Settings};
-use crate::types::{Decision, Head, Progress, Refusal, Request, Roster, WorkerId, WorkerInfo};
+use crate::types::{Decision, Head, Refusal, Request, Roster, WorkerId, WorkerInfo};
 
 /// The cases of one policy.
 #[derive(Debug, Clone, Deserialize)]
@@ -97,18 +97,10 @@ impl Default for About {
 
 impl About {
     fn request(&self) -> Result<Request, String> {
-        let headers: String =
-            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let text = format!("{} {} HTTP/1.1\r\n{headers}\r\n", self.method, self.target);
-        match Head::parse(text.as_bytes()) {
-            Ok(Progress::Complete(head)) => Ok(Request {
-                head,
-                peer: self.peer.map(|ip| (ip, 40_000).into()),
-                session: self.session.clone(),
-                attempt: self.attempt,
-            }),
-            _ => Err(format!("no request: {text:?}")),
-        }
+        let head = Head::compose(&self.method, &self.target, &self.headers)
+            .map_err(|text| format!("no request: {text:?}"))?;
+        let peer = self.peer.map(|ip| (ip, 40_000).into());
+        Ok(Request { head, peer, session: self.session.clone(), attempt: self.attempt })
     }
 }
 

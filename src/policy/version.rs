@@ -13,7 +13,7 @@ use super::contract::{self, ContractError, Kind};
 use super::engine::Engine;
 use super::host::HostState;
 use super::load::Read;
-use super::{PolicySource, one_line};
+use super::{PolicyLink, one_line};
 
 /// SHA-256 of a policy file. Displayed as its first twelve digits, in full with `{:#}`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,9 +47,8 @@ impl fmt::Debug for Digest {
 pub(super) struct Version {
     pub(super) name: Arc<str>,
     /// Where it came from, and what it is configured with.
-    pub(super) source: PolicySource,
-    pub(super) options: String,
-    /// Of the file: the component, the module or the script.
+    pub(super) link: PolicyLink,
+    /// Of its file.
     pub(super) digest: Digest,
     pub(super) pre: InstancePre<HostState>,
     pub(super) routing: routing::RoutingIndices,
@@ -67,8 +66,8 @@ impl Version {
     /// Compiles a component, or a core module with embedded type information.
     pub(super) fn compile(engine: &Engine, cache: &Cache, read: Read) -> Result<Self, ContractError> {
         let types = |error: wasmtime::Error| ContractError::Types(one_line(&format!("{error:#}")));
-        let Read { source, bytes, options, digest } = read;
-        let component = component(engine, cache, &bytes)?;
+        let Read { link, bytes, digest } = read;
+        let component = component(engine, cache, &bytes, digest)?;
         let exports = exports(engine, &component)?;
 
         let mut linker = Linker::new(engine.inner());
@@ -78,9 +77,8 @@ impl Version {
         let pre = linker.instantiate_pre(&component).map_err(types)?;
         let has = |name| exports.iter().any(|export| contract::is_interface(export, name));
         Ok(Self {
-            name: source.name().into(),
-            source,
-            options,
+            name: link.source.name().into(),
+            link,
             digest,
             routing: routing::RoutingIndices::new(&pre).map_err(types)?,
             sessions: has("sessions")
@@ -115,8 +113,12 @@ impl Version {
 }
 
 /// Checks and compiles, or finds it compiled.
-fn component(engine: &Engine, cache: &Cache, bytes: &[u8]) -> Result<Component, ContractError> {
-    let digest = Digest::of(bytes);
+fn component(
+    engine: &Engine,
+    cache: &Cache,
+    bytes: &[u8],
+    digest: Digest,
+) -> Result<Component, ContractError> {
     if let Some(component) = cache.get(engine.inner(), digest) {
         return Ok(component);
     }

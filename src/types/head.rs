@@ -79,6 +79,19 @@ impl Head {
         }
     }
 
+    /// A made-up request's head.
+    ///
+    /// # Errors
+    /// The text, when it is no head.
+    pub fn compose(method: &str, target: &str, headers: &[(String, String)]) -> Result<Self, String> {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("{method} {target} HTTP/1.1\r\n{headers}\r\n");
+        match Self::parse(text.as_bytes()) {
+            Ok(Progress::Complete(head)) => Ok(head),
+            _ => Err(text),
+        }
+    }
+
     #[must_use]
     pub fn method(&self) -> &str {
         self.text(&self.method)
