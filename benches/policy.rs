@@ -17,7 +17,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidetrack::policy::{BuiltIn, Chain, PolicySource, Request, Settings};
+use sidetrack::policy::{BuiltIn, Chain, PolicyLink, PolicySource, Request, SessionOwner, Settings};
 use sidetrack::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
 
 const BATCH: Duration = Duration::from_millis(3);
@@ -37,7 +37,12 @@ fn main() {
 }
 
 fn load(source: &PolicySource) -> Chain {
-    match Chain::load(source, &Settings::default(), Arc::new(|_: &str| None)) {
+    let (PolicySource::BuiltIn(policy) | PolicySource::Native(policy)) = source else {
+        panic!("{source} is no built-in")
+    };
+    let link = PolicyLink { source: source.clone(), options: policy.example().to_owned() };
+    let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
+    match Chain::build(&[link], &Settings { cache: false, ..Settings::default() }, &nobody) {
         Ok(chain) => chain,
         Err(error) => panic!("{error}"),
     }
