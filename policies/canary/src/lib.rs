@@ -26,12 +26,8 @@
 //!
 //! Whose turn it is among equals is all that is remembered between calls.
 
-mod group;
-
-use policy_common::{Key, Options, Value};
+use policy_common::{Group, Key, Options, Value};
 use sidetrack_policy::{Decision, Policy, Worker, export, host, request};
-
-use group::Group;
 
 /// The label when none is configured.
 const LABEL: (&str, &str) = ("track", "canary");

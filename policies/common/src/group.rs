@@ -4,7 +4,7 @@ use sidetrack_policy::{Worker, WorkerId};
 
 /// The workers of a group that are not draining.
 #[derive(Debug, Default)]
-pub(crate) struct Group {
+pub struct Group {
     members: Vec<Member>,
     /// Where the search starts, as a place in `members`: after the pick before.
     start: usize,
@@ -19,7 +19,7 @@ struct Member {
 
 impl Group {
     /// Takes those of `workers` that belong to it.
-    pub(crate) fn set_workers(&mut self, workers: &[Worker], belongs: impl Fn(&Worker) -> bool) {
+    pub fn set_workers(&mut self, workers: &[Worker], belongs: impl Fn(&Worker) -> bool) {
         let next = self.members.get(self.start).map(|member| member.id);
         self.members.clear();
         self.members.extend(
@@ -36,12 +36,18 @@ impl Group {
     }
 
     /// The member with the lowest load, the first after the pick before if several have it.
-    pub(crate) fn least(&mut self, loads: &[u32]) -> Option<WorkerId> {
+    pub fn least(&mut self, loads: &[u32]) -> Option<WorkerId> {
         let load = |member: &Member| loads.get(member.place).copied().unwrap_or(u32::MAX);
+        // Two plain passes are quicker than one that compares and remembers places. Mostly everybody
+        // belongs, and then the loads need no looking up.
+        let least = if self.members.len() == loads.len() {
+            loads.iter().copied().min()
+        } else {
+            self.members.iter().map(load).min()
+        };
         let (before, after) = self.members.split_at(self.start.min(self.members.len()));
-        let in_turn = (self.start..).zip(after).chain((0..).zip(before));
-        // The first of equals.
-        let (place, member) = in_turn.min_by_key(|(_, member)| load(member))?;
+        let mut in_turn = (self.start..).zip(after).chain((0..).zip(before));
+        let (place, member) = in_turn.find(|(_, member)| Some(load(member)) == least)?;
         self.start = (place + 1) % self.members.len();
         Some(member.id)
     }
