@@ -4,8 +4,6 @@
 
 const assert = require('node:assert');
 const { execFile, spawnSync } = require('node:child_process');
-const cluster = require('node:cluster');
-const crypto = require('node:crypto');
 const fs = require('node:fs');
 const net = require('node:net');
 const path = require('node:path');
@@ -16,56 +14,15 @@ const WebSocket = require('ws');
 const { exchange, handshake, sleep } = require('./clients/lib');
 const { SHIM, eventually } = require('./primary');
 const { FOLDER: TEMP, bundled, program } = require('./program');
+const { SERVER, sessionPath, start, text } = require('./worker');
 
-const SDK = require.resolve('../../sdk/node');
 const WORKERS = path.join(__dirname, 'workers');
-
-/** Starts a worker of this process with the shim, and ends it with the test. */
-function start(t, file, { env = {}, execArgv = [] } = {}) {
-  cluster.setupPrimary({ exec: path.resolve(WORKERS, file), execArgv, silent: true });
-  const worker = cluster.fork({ PORT: 0, SIDETRACK_SLOT: 'w0', NODE_OPTIONS: `--require "${SHIM}"`, ...env });
-  const messages = [];
-  let output = '';
-  let front;
-  worker.on('error', () => {}); // a write to a worker that has just ended
-  worker.on('message', (message) => messages.push(message));
-  for (const stream of [worker.process.stdout, worker.process.stderr]) stream.on('data', (data) => (output += data));
-  const exited = once(worker.process, 'exit').then(([code, signal]) => signal ?? code);
-  const listening = once(worker, 'listening').then(([address]) => new URL(`http://127.0.0.1:${address.port}`), () => {});
-  t.after(async () => {
-    front?.close();
-    worker.process.kill('SIGKILL');
-    await exited;
-  });
-  return {
-    worker,
-    messages,
-    exited,
-    output: () => output,
-    of: (type) => messages.filter((message) => message.type === `sidetrack:${type}`),
-    sids: (type) => messages.filter((message) => message.type === `sidetrack:${type}`).map((message) => message.sid),
-    closedSockets: () => messages.reduce((sum, message) => sum + (message.type === 'sidetrack:sockets-closed' ? message.count : 0), 0),
-    message: (type) => eventually(`sidetrack:${type}`, () => messages.find((message) => message.type === `sidetrack:${type}`)),
-    /** Where to connect: to the listening worker, or to a listener that sends it its sockets. */
-    async url() {
-      const fed = this.message('listens').then(async () => {
-        front = net.createServer({ pauseOnConnect: true }, (socket) => worker.send({ type: 'sticky:connection', data: '' }, socket, () => {}));
-        await once(front.listen(0), 'listening');
-        return new URL(`http://127.0.0.1:${front.address().port}`);
-      });
-      fed.catch(() => {});
-      return Promise.race([listening, fed]);
-    },
-  };
-}
 
 /** Runs one of the clients: what it counted. */
 const client = (name, ...args) => new Promise((resolve) => {
   execFile(process.execPath, [path.join(__dirname, 'clients', name), ...args], (_, stdout) => resolve(JSON.parse(stdout)));
 });
 
-const text = { 'Content-Type': 'text/plain;charset=UTF-8' };
-const sessionPath = (sid) => `/socket.io/?EIO=4&transport=polling&sid=${sid}`;
 const closeSession = (url, sid) => exchange(url, { method: 'POST', path: sessionPath(sid), headers: text, body: '1' });
 
 /** A raw WebSocket-only Engine.IO session. */
@@ -184,13 +141,6 @@ test('a bundled server: the older protocol and JSONP are understood', async (t) 
   assert.strictEqual(worker.sids('opened').length, 4);
 });
 
-const SERVER = `
-  const { Server } = require('socket.io');
-  const server = require('http').createServer();
-  const io = new Server(server);
-  server.listen(process.env.PORT);
-`;
-
 for (const [name, code, expected] of [
   ['of the instance', 'io.engine.generateId = (req) => "own-" + req.url.length + (this.n = (this.n || 0) + 1)', /^own-\d+$/],
   ['that is slow', 'io.engine.generateId = async () => { await new Promise((r) => setTimeout(r, 50)); return "slow-" + Math.random() }', /^slow-/],
@@ -220,98 +170,6 @@ for (const [ids, env] of [['', {}], [ASYNC, {}], [ASYNC, { SIDETRACK_SID_TAG: 'w
     await eventually('opened', () => worker.sids('opened').length === 100);
   });
 }
-
-for (const [name, ids, expected] of [
-  ['engine.io has made', '', /^w2\.[\w-]{20}$/],
-  ['the program makes', 'io.engine.generateId = () => "own-" + Math.random()', /^w2\.own-0\.\d+$/],
-  ['the program makes slowly', 'io.engine.generateId = async () => { await new Promise((r) => setTimeout(r, 20)); return "slow-" + Math.random() }', /^w2\.slow-0\.\d+$/],
-  ['the program has tagged', 'io.engine.generateId = async () => "w2." + Math.random()', /^w2\.0\.\d+$/],
-]) {
-  test(`ids that ${name} begin with the tag, once, and are announced so`, async (t) => {
-    const worker = start(t, program(SERVER.replace('Server(server)', 'Server(server, { allowEIO3: true })') + ids), { env: { SIDETRACK_SID_TAG: 'w2' } });
-    const url = await worker.url();
-    const seen = [];
-    for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
-      const socket = io(url.href, { transports, reconnection: false, forceNew: true });
-      t.after(() => socket.close());
-      await once(socket, 'connect');
-      seen.push(socket.io.engine.id);
-    }
-    const { body } = await exchange(url, { path: '/socket.io/?EIO=3&transport=polling' });
-    seen.push(/"sid":"([^"]+)"/.exec(body)[1]);
-    for (const sid of seen) assert.match(sid, expected);
-    await eventually(() => `${seen}; ${worker.sids('opened')}`, () => worker.sids('opened').length === seen.length);
-    assert.deepStrictEqual(worker.sids('opened'), seen);
-    const { status } = await exchange(url, { method: 'POST', path: sessionPath(seen[0]), headers: text, body: '3' });
-    assert.strictEqual(status, 200);
-  });
-}
-
-test('ids are not tagged where sidetrack looks elsewhere for them; the program may tag its own', async (t) => {
-  const worker = start(t, program(SERVER + `process.send({ tagged: require(${JSON.stringify(SDK)}).tagged('a') })`), {
-    env: { SIDETRACK_SID_TAG: 'w2', SIDETRACK_SESSION_KEY: 'cookie:x' },
-  });
-  assert.doesNotMatch((await handshake(await worker.url())).sid, /\./);
-  await eventually('tagged', () => worker.messages.some(({ tagged }) => tagged === 'w2.a'));
-});
-
-test('a session is remembered as long as sidetrack says', async (t) => {
-  const file = program(`
-    const { sessions } = require(${JSON.stringify(SDK)});
-    sessions.open('a', { ends: false });
-    setTimeout(() => process.send({ own: sessions.own('a') }), 1100);
-    process.on('message', () => {});`);
-  for (const [env, own] of [[{ SIDETRACK_SESSION_IDLE: '1' }, false], [{ SIDETRACK_SESSION_IDLE: 'soon' }, true], [{}, true]]) {
-    const worker = start(t, file, { env });
-    await eventually('asked', () => worker.messages.some((message) => message.own === own));
-    assert.strictEqual(worker.output(), '');
-  }
-});
-
-test('the tag and the time of remembering are those of the sidetrack that was joined last', async (t) => {
-  const place = path.join(TEMP, 'join.sock');
-  const worker = start(t, program(`
-    const { sessions, tagged } = require(${JSON.stringify(SDK)});
-    const server = require('http').createServer(async (req, res) => {
-      if (req.url === '/open') await sessions.open('a', { ends: false });
-      res.end(JSON.stringify({ tagged: tagged('a'), own: sessions.own('a') }));
-    });
-    require('engine.io').attach(server, { path: '/engine.io' });
-    server.listen({ port: 0, exclusive: true }, () => process.send({ port: server.address().port }));`),
-  { env: { SIDETRACK_JOIN: place, SIDETRACK_SID_TAG: 'w0', SIDETRACK_SESSION_IDLE: '1' } });
-  await eventually('listens', () => worker.messages.some(({ port }) => port));
-  const url = new URL(`http://127.0.0.1:${worker.messages.find(({ port }) => port).port}`);
-  const state = async (at = '/') => JSON.parse((await exchange(url, { path: at })).body);
-  assert.deepStrictEqual(await state('/open'), { tagged: 'w0.a', own: true });
-  await sleep(1100);
-  assert.deepStrictEqual(await state(), { tagged: 'w0.a', own: false });
-
-  const channels = [];
-  const answers = [{ slot: 'w7', sid_tag: 'w7', session_idle: 1800 }, { slot: 'w7', sid_tag: null }];
-  const door = net.createServer((socket) => {
-    channels.push(socket);
-    socket.on('error', () => {});
-    socket.once('data', () => socket.write(`${JSON.stringify({ type: 'sidetrack:joined', id: channels.length, session_key: 'query:sid', keepalive: 'hand-back', ...answers[channels.length - 1] })}\n`));
-  });
-  t.after(() => door.close());
-  await once(door.listen(place), 'listening');
-  worker.worker.process.disconnect();
-  for (const [count, expected] of [[1, /^w7\.[\w-]{20}$/], [2, /^[\w-]{20}$/]]) {
-    await eventually(() => `joined ${count} times; ${worker.output()}`, () => channels.length === count);
-    const { sid } = await (async () => {
-      for (const until = Date.now() + 5000; ;) {
-        const answer = await handshake(url, { path: '/engine.io/' });
-        if (expected.test(answer.sid) || Date.now() > until) return answer;
-        await sleep(10);
-      }
-    })();
-    assert.match(sid, expected);
-    assert.strictEqual((await state('/open')).own, true);
-    await sleep(1100);
-    assert.strictEqual((await state()).own, true);
-    channels[count - 1].destroy();
-  }
-});
 
 test('a program that replaces or reads generateId between handshakes meets its own', async (t) => {
   const worker = start(t, program(SERVER + `

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from descriptors import none_leak
 from sidetrack import Listener, wire
 
 CONNECTION = b'{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"sticky:connection","data":""}}\n'
@@ -64,10 +65,8 @@ class Fake:
 def with_fake(test):
     def run():
         async def body():
-            before = len(os.listdir("/proc/self/fd"))
-            with contextlib.closing(Fake()) as fake:
+            with none_leak(), contextlib.closing(Fake()) as fake:
                 await test(fake)
-            assert len(os.listdir("/proc/self/fd")) == before, "descriptors leak"
 
         asyncio.run(body())
 

@@ -8,6 +8,7 @@ import socket
 
 import pytest
 
+from descriptors import none_leak
 from sidetrack import Listener, join, wire
 from sidetrack.join import LONGEST, PROVEN_AFTER, SHORTEST, SLOT_PATIENCE, Join
 from sidetrack.key import SessionKey
@@ -108,13 +109,12 @@ def with_place(test):
         monkeypatch.setenv("SIDETRACK_SLOT", "w4")
 
         async def body():
-            before = len(os.listdir("/proc/self/fd"))
-            with contextlib.closing(Place(tmp_path)) as place:
-                await test(place)
-            # One that was about to come back has been cancelled, and closes what it has.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            assert len(os.listdir("/proc/self/fd")) == before, "descriptors leak"
+            with none_leak():
+                with contextlib.closing(Place(tmp_path)) as place:
+                    await test(place)
+                # One that was about to come back has been cancelled, and closes what it has.
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
 
         asyncio.run(body())
 
