@@ -8,8 +8,8 @@
 //! and connections on which every request belongs to another session than the one before. Rounds
 //! alternate between the peers, so that a noisy moment meets all of them, and each rate is taken as a
 //! ratio to the direct one of its own round. So is the CPU time of the workers for each request, which
-//! is steadier: it leaves out whoever else wants the cores. Needs `npm ci` in tests/node (the tests do it) and, for
-//! that row, HAProxy.
+//! is steadier: it leaves out whoever else wants the cores. Needs `npm ci` in tests/node (the tests do
+//! it) and, for that row, HAProxy.
 
 #![allow(clippy::print_stdout, reason = "a benchmark speaks on stdout and stops when something is wrong")]
 
