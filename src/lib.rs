@@ -28,6 +28,7 @@
 //! | [`route`] | table, policy and patience make a choice |
 //! | [`handoff`] | what is under way to a worker; our own answers |
 //! | [`worker`] | processes, channels, and the roster routing sees |
+//! | [`author`] | tools for who writes a policy: check it, before anybody runs it |
 //! | [`admin`] | HTTP request → command → reply, on a Unix socket |
 //! | [`telemetry`] | events that log and count |
 //! | [`drain`] | the phases of a run |
@@ -59,6 +60,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod author;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sidetrack::app::{App, Outcome};
+use sidetrack::author::{self, Task};
 use sidetrack::cli::{self, Action, Order};
 use sidetrack::config::{self, Config, Given, Problems, Setting};
 use sidetrack::{admin, demo, join, telemetry::trace};
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         }),
         Action::Join(options) => Err(join::join(&options)),
         Action::Policy(order) => policy(&order),
+        Action::Author(task) => author(&task),
         Action::DemoWorker => demo_worker(),
     };
     match outcome {
@@ -36,6 +38,12 @@ fn main() -> ExitCode {
 fn policy(order: &Order) -> Result<Outcome, Problems> {
     let done = runtime()?.block_on(admin::carry_out(order));
     done.map(|done| if done { Outcome::Drained } else { Outcome::GaveUp })
+        .map_err(|error| Problems::one("policy", error))
+}
+
+fn author(task: &Task) -> Result<Outcome, Problems> {
+    author::perform(task)
+        .map(|good| if good { Outcome::Drained } else { Outcome::GaveUp })
         .map_err(|error| Problems::one("policy", error))
 }
 

@@ -1,5 +1,6 @@
 //! The command line, as typed. What the words mean is the business of [`crate::config`].
 
+mod author;
 mod policy;
 
 pub use policy::{Order, Verb};
@@ -8,6 +9,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::author::Task;
 use crate::config::{Given, KEYS, Key, Kind, Setting};
 use crate::join::Options;
 
@@ -42,6 +44,8 @@ pub enum Action {
     Join(Options),
     /// Ask something of a running sidetrack.
     Policy(Order),
+    /// Something for whoever writes a policy.
+    Author(Task),
     /// One of the demo's own workers.
     DemoWorker,
 }
@@ -149,7 +153,9 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("run", matches) => Some(Action::Run(given(matches))),
         ("check", matches) => Some(Action::Check(given(matches))),
         ("demo", matches) => Some(Action::Demo(given(matches))),
-        ("policy", matches) => policy::order(matches).map(Action::Policy),
+        ("policy", matches) => {
+            author::task(matches).map(Action::Author).or_else(|| policy::order(matches).map(Action::Policy))
+        }
         ("join", matches) => join_options(matches).map(Action::Join),
         ("demo-worker", _) => Some(Action::DemoWorker),
         _ => None,

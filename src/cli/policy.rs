@@ -1,4 +1,5 @@
-//! `sidetrack policy …`: the verbs for a running sidetrack's policy.
+//! `sidetrack policy …`: the verbs for a running sidetrack's policy. Those for whoever writes one are
+//! beside, in `author`.
 
 use std::path::PathBuf;
 
@@ -39,10 +40,11 @@ pub enum Verb {
 
 pub(super) fn command() -> Command {
     Command::new("policy")
-        .about("See, replace and try the policy of a running sidetrack")
+        .about("See, replace and try the policy of a running sidetrack; write one")
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommands(super::author::commands())
         .subcommand(Command::new("list").about("The built-in policies"))
         .subcommand(asking(Command::new("status").about("Every link of the chain: version, state, counters, history")))
         .subcommand(

@@ -34,6 +34,8 @@ pub(super) struct HostState {
     sessions: Arc<dyn SessionOwner>,
     store: Arc<Mutex<Store>>,
     memory: usize,
+    /// The largest linear memory it was given, in bytes.
+    pub(super) memory_peak: usize,
     /// Set when the instance was refused memory; tells that trap from others.
     pub(super) memory_refused: bool,
     /// What is left of the host's time for this call, in rough nanoseconds.
@@ -62,6 +64,7 @@ impl HostState {
             sessions,
             store,
             memory,
+            memory_peak: 0,
             memory_refused: false,
             host_budget: 0,
             host_budget_spent: false,
@@ -251,6 +254,7 @@ fn escape(text: &str) -> String {
 impl ResourceLimiter for HostState {
     fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         if desired <= self.memory {
+            self.memory_peak = self.memory_peak.max(desired);
             return Ok(true);
         }
         // Refusing politely would end in an abort without a reason; trapping names it.

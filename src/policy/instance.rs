@@ -87,6 +87,16 @@ impl From<Fault> for StartError {
 impl Instance {
     /// Instantiates and configures. `fuel` is for both together.
     pub(super) fn start(version: &Version, around: &Surroundings, fuel: u64) -> Result<Self, StartError> {
+        Self::configured(version, &version.link.options, around, fuel)
+    }
+
+    /// The same with other options than the link's.
+    pub(super) fn configured(
+        version: &Version,
+        options: &str,
+        around: &Surroundings,
+        fuel: u64,
+    ) -> Result<Self, StartError> {
         let limits = around.limits;
         let state = HostState::new(
             Arc::clone(&version.name),
@@ -114,7 +124,7 @@ impl Instance {
             Ok((routing, sessions.transpose()?, state.transpose()?, schema.transpose()?, events.transpose()?))
         })()
         .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
-        match routing.sidetrack_policy_policy().call_configure(&mut store, &version.link.options) {
+        match routing.sidetrack_policy_policy().call_configure(&mut store, options) {
             Ok(Ok(())) => {}
             Ok(Err(said)) => return Err(StartError::Refused(shorten(&said, REFUSAL_TEXT))),
             Err(error) => return Err(Fault::new("configure", &error, store.data()).into()),
@@ -227,6 +237,11 @@ impl Instance {
     /// What the last call took of a decision's budget.
     pub(super) fn fuel_spent(&self) -> u64 {
         self.decision.fuel.saturating_sub(self.fuel_left())
+    }
+
+    /// The most memory it has had, in bytes.
+    pub(super) fn memory_peak(&self) -> usize {
+        self.store.data().memory_peak
     }
 
     /// Tells it what happened, when it wants to know.

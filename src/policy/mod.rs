@@ -18,6 +18,7 @@
 
 mod bindings;
 mod cache;
+mod candidate;
 mod chain;
 mod contract;
 mod counts;
@@ -39,6 +40,7 @@ mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use candidate::{Candidate, Run, StartFailure};
 pub use chain::{Answer, Chain, Description, LinkName, Step};
 pub use contract::ContractError;
 pub use counts::{Counts, FaultCounts};
