@@ -162,7 +162,8 @@ impl Chain {
                 }
             };
             let (sessions, store, limits) = (Arc::clone(sessions), Arc::default(), settings.limits);
-            let around = Surroundings { engine, cache, sessions, store, limits };
+            let clock = settings.clock.clone();
+            let around = Surroundings { engine, cache, sessions, store, clock, limits };
             let read = load::read(link).map_err(|said| problem(link, said))?;
             let (version, instance) = load::load(read, &around).map_err(|said| problem(link, said))?;
             let slot = Slot::new(name, around, version, instance, Arc::clone(&generations));

@@ -3,17 +3,14 @@
 //! Every answer is immediate. Fuel does not run while the host works, so each call is charged for it
 //! separately, and nothing here blocks.
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
 use super::bindings::{host, request, store, types};
 use super::store::Store;
-use super::{Request, SessionOwner, lock, shorten};
-
-/// Where `now` counts from: once per process, so that it never goes back, whatever is rebuilt.
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+use super::{Clock, Request, SessionOwner, lock, shorten};
 
 /// Longest log line of a policy, in characters.
 const LOG_LINE: usize = 512;
@@ -33,6 +30,7 @@ pub(super) struct HostState {
     policy: Arc<str>,
     sessions: Arc<dyn SessionOwner>,
     store: Arc<Mutex<Store>>,
+    clock: Clock,
     memory: usize,
     /// The largest linear memory it was given, in bytes.
     pub(super) memory_peak: usize,
@@ -57,12 +55,14 @@ impl HostState {
         policy: Arc<str>,
         sessions: Arc<dyn SessionOwner>,
         store: Arc<Mutex<Store>>,
+        clock: Clock,
         memory: usize,
     ) -> Self {
         Self {
             policy,
             sessions,
             store,
+            clock,
             memory,
             memory_peak: 0,
             memory_refused: false,
@@ -179,7 +179,7 @@ impl host::Host for HostState {
 
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.charge(cost::NUMBER)?;
-        Ok(u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Ok(self.clock.now())
     }
 
     fn log(&mut self, level: host::Level, text: String) -> wasmtime::Result<()> {

@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::host::HostState;
 use super::store::Store as Values;
 use super::version::Version;
-use super::{Event, Limits, Request, SessionOwner, one_line, shorten};
+use super::{Clock, Event, Limits, Request, SessionOwner, one_line, shorten};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// The most one result or one argument to the host may carry.
@@ -36,6 +36,7 @@ pub(super) struct Surroundings {
     pub(super) sessions: Arc<dyn SessionOwner>,
     /// Of this link of the chain, whatever version it runs.
     pub(super) store: Arc<Mutex<Values>>,
+    pub(super) clock: Clock,
     pub(super) limits: Limits,
 }
 
@@ -102,6 +103,7 @@ impl Instance {
             Arc::clone(&version.name),
             Arc::clone(&around.sessions),
             Arc::clone(&around.store),
+            around.clock.clone(),
             limits.memory,
         );
         let mut store = Store::new(around.engine.inner(), state);

@@ -20,6 +20,7 @@ mod bindings;
 mod cache;
 mod candidate;
 mod chain;
+mod clock;
 mod contract;
 mod counts;
 mod engine;
@@ -42,6 +43,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use candidate::{Candidate, Run, StartFailure};
 pub use chain::{Answer, Chain, Description, LinkName, Step};
+pub use clock::Clock;
 pub use contract::ContractError;
 pub use counts::{Counts, FaultCounts};
 pub use fault::{Fault, FaultKind};

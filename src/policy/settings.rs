@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::BuiltIn;
+use super::{BuiltIn, Clock};
 
 /// How a chain runs its policy.
 #[derive(Debug, Clone)]
@@ -16,11 +16,19 @@ pub struct Settings {
     pub trial: Duration,
     /// Keep compiled policies between runs. Default yes.
     pub cache: bool,
+    /// What `now` says. Default the machine's clock.
+    pub clock: Clock,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { fallback: None, limits: Limits::default(), trial: Duration::from_secs(30), cache: true }
+        Self {
+            fallback: None,
+            limits: Limits::default(),
+            trial: Duration::from_secs(30),
+            cache: true,
+            clock: Clock::Machine,
+        }
     }
 }
 
