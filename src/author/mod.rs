@@ -1,17 +1,29 @@
 //! Tools for whoever writes a policy. Nobody needs to run for them, and no worker either.
 //!
-//! [`check`] asks a policy by itself whether it behaves, whatever it is meant to do.
+//! [`check`] asks a policy by itself whether it behaves, whatever it is meant to do; [`scenario`] lets
+//! things happen to it in a made-up host, the [`world`]; [`simulate`] sends it the traffic of hours, and
+//! [`bench`] says what an answer costs.
 
+mod bench;
 mod check;
 mod ground;
 mod print;
+mod scenario;
+mod simulate;
+mod world;
 
+pub use bench::Bench;
 pub use check::Check;
+pub use scenario::Test;
+pub use simulate::{Lengths, Simulate};
 
 /// What an author wants done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Task {
     Check(Check),
+    Test(Test),
+    Bench(Bench),
+    Simulate(Simulate),
 }
 
 /// Does it and prints what came of it. False when the policy is not as it should be.
@@ -21,5 +33,8 @@ pub enum Task {
 pub fn perform(task: &Task) -> Result<bool, String> {
     match task {
         Task::Check(check) => check.perform(),
+        Task::Test(test) => test.perform(),
+        Task::Bench(bench) => bench.perform(),
+        Task::Simulate(simulate) => simulate.perform(),
     }
 }

@@ -2,11 +2,17 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::author::{Check, Task};
+use std::time::Duration;
+
+use crate::author::{Bench, Check, Lengths, Simulate, Task, Test};
 use crate::policy::{Limits, PolicyLink};
 
-pub(super) fn commands() -> [Command; 1] {
-    [Command::new("check")
+pub(super) fn commands() -> [Command; 4] {
+    [check(), test(), bench(), simulate()]
+}
+
+fn check() -> Command {
+    Command::new("check")
         .about("Does a policy behave, whatever it is for? Contract, limits, and what a bad day brings")
         .long_about(
             "Does a policy behave, whatever it is for?\n\nLoads it as `run` would, then asks it by itself about \
@@ -19,7 +25,179 @@ pub(super) fn commands() -> [Command; 1] {
         )
         .arg(policy())
         .arg(flag("strict", "Take warnings for failures"))
-        .arg(flag("json", "Print the verdict as JSON"))]
+        .arg(flag("json", "Print the verdict as JSON"))
+}
+
+fn test() -> Command {
+    Command::new("test")
+        .about("Play a scenario: workers come and go, sessions open and return; does everything hold?")
+        .long_about(
+            "Play a scenario: workers come and go, sessions open and return; does everything hold?\n\nThe host is \
+             made up, with its own clock and random numbers, so that a run comes out the same each time. Whatever \
+             the scenario is about, the policy must not fail, must name workers that are there, and must leave a \
+             known session where it is.",
+        )
+        .after_help(SCENARIO)
+        .arg(Arg::new("file").value_name("SCENARIO").required(true).help(
+            "A scenario in TOML, as below, or test vectors (a .json file with exact answers, see docs/policies.md)",
+        ))
+        .arg(
+            Arg::new("policy")
+                .short('p')
+                .long("policy")
+                .value_name("NAME|FILE")
+                .action(ArgAction::Append)
+                .value_parser(link)
+                .help("Test this instead of the scenario's own policy; repeatable, for a chain"),
+        )
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("NUMBER")
+                .value_parser(clap::value_parser!(u64))
+                .help("For random choices, in place of the scenario's own"),
+        )
+        .arg(flag("json", "Print what came of it as JSON"))
+}
+
+const SCENARIO: &str = "\
+A scenario:
+  policy = \"./mine.wasm\"          # or a list; paths begin at this file's folder
+  workers = 4                      # or [{ name = \"w0\", weight = 2, labels = { zone = \"eu\" } }, …]
+
+  [[step]]
+  open = 1000                      # new sessions, each of another client
+  request = { target = \"/?room=r{n%50}\", headers = { X-Tenant = \"t{n}\" }, peer = \"10.0.0.{n%250}\" }
+  spread = 0.1                     # every worker within ten per cent of its share
+  [[step]]
+  again = 500                      # requests of sessions that there are: they must not move
+  [[step]]
+  drain = \"w1\"                     # also: undrain, kill, start, close = 10, advance = \"10s\", swap = \"./new.wasm\"
+  [[step]]
+  open = 10
+  expect = [\"w0\", \"w2\", \"w3\"]    # also one name, \"defer\", \"refuse\", \"refuse 503\"
+
+Exit codes: 0 all holds, 1 something does not, 2 the scenario or a policy cannot be used.";
+
+fn bench() -> Command {
+    Command::new("bench")
+        .about("What does an answer cost? Time, share of the budget and memory, beside a native policy")
+        .after_help(
+            "Examples:\n  sidetrack policy bench ./mine.wasm\n  sidetrack policy bench least-connection \
+             --workers 4,64,1024 --json\n\nTimes are medians on this machine and vary with what else it does; \
+             compare with the native column of the same run.",
+        )
+        .arg(policy())
+        .arg(
+            Arg::new("workers")
+                .long("workers")
+                .value_name("COUNTS")
+                .value_delimiter(',')
+                .default_value("4,64,1024")
+                .value_parser(clap::value_parser!(u32).range(1..=10_000))
+                .help("Sizes of the roster"),
+        )
+        .arg(time("time", "1s", "How long to measure each figure"))
+        .arg(flag("json", "Print the figures as JSON"))
+}
+
+fn simulate() -> Command {
+    let number = |name: &'static str, default: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("NUMBER")
+            .default_value(default)
+            .value_parser(clap::value_parser!(u32).range(1..))
+            .help(help)
+    };
+    Command::new("simulate")
+        .about("How do policies spread sessions that come, last and go? Hours in a moment, side by side")
+        .long_about(
+            "How do policies spread sessions that come, last and go?\n\nEvery policy gets the very same clients at \
+             the same times. The figures say how far the busiest worker is above the mean, over time.",
+        )
+        .after_help(
+            "Examples:\n  sidetrack policy simulate round-robin least-connection ./mine.wasm\n  sidetrack policy \
+             simulate round-robin power-of-two --lengths heavy-tailed --workers 8 --svg balance.svg\n  sidetrack \
+             policy simulate least-connection round-robin --kill w1@5m --for 15m",
+        )
+        .arg(policy().num_args(1..))
+        .arg(number("workers", "4", "How many workers"))
+        .arg(
+            Arg::new("weight")
+                .long("weight")
+                .value_name("WORKER=N")
+                .action(ArgAction::Append)
+                .value_parser(weight)
+                .help("A worker's weight, such as w0=2; repeatable"),
+        )
+        .arg(
+            Arg::new("arrivals")
+                .long("arrivals")
+                .value_name("PER SECOND")
+                .default_value("50")
+                .value_parser(positive)
+                .help("New sessions a second, on average"),
+        )
+        .arg(time("session", "60s", "How long a session lasts on average"))
+        .arg(
+            Arg::new("lengths")
+                .long("lengths")
+                .value_name("HOW")
+                .default_value("exponential")
+                .value_parser(["fixed", "exponential", "heavy-tailed"])
+                .help("How lengths are distributed around the average"),
+        )
+        .arg(time("for", "10m", "How long it goes on, in the simulation's time"))
+        .arg(number("clients", "10000", "Different clients, by address, cookie and query; each comes again and again"))
+        .arg(
+            Arg::new("kill")
+                .long("kill")
+                .value_name("WORKER@TIME")
+                .action(ArgAction::Append)
+                .value_parser(kill)
+                .help("A worker dies and comes back without its sessions, such as w1@5m; repeatable"),
+        )
+        .arg(
+            Arg::new("seed")
+                .long("seed")
+                .value_name("NUMBER")
+                .default_value("1")
+                .value_parser(clap::value_parser!(u64))
+                .help("For everything that happens by chance"),
+        )
+        .arg(Arg::new("svg").long("svg").value_name("FILE").help("Draw the course of all policies into this file"))
+        .arg(flag("json", "Print figures and loads as JSON"))
+}
+
+fn time(name: &'static str, default: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("TIME").default_value(default).value_parser(some_time).help(help)
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("expected more than no time".to_owned()),
+        Ok(time) => Ok(time),
+        Err(error) => Err(format!("expected a time such as 10s: {error}")),
+    }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+fn weight(text: &str) -> Result<(String, u32), String> {
+    text.split_once('=')
+        .and_then(|(name, weight)| Some((name.to_owned(), weight.parse().ok()?)))
+        .ok_or_else(|| "expected WORKER=N, such as w0=2".to_owned())
+}
+
+fn kill(text: &str) -> Result<(String, Duration), String> {
+    let (name, at) = text.split_once('@').ok_or_else(|| "expected WORKER@TIME, such as w1@5m".to_owned())?;
+    Ok((name.to_owned(), some_time(at)?))
 }
 
 fn policy() -> Arg {
@@ -47,6 +225,36 @@ pub(super) fn task(matches: &ArgMatches) -> Option<Task> {
             policy: policy()?,
             limits: Limits::default(),
             strict: matches.get_flag("strict"),
+            json: matches.get_flag("json"),
+        })),
+        "test" => Some(Task::Test(Test {
+            file: matches.get_one::<String>("file")?.into(),
+            policies: matches.get_many("policy").unwrap_or_default().cloned().collect(),
+            seed: matches.get_one("seed").copied(),
+            json: matches.get_flag("json"),
+        })),
+        "bench" => Some(Task::Bench(Bench {
+            policy: policy()?,
+            workers: matches.get_many("workers").unwrap_or_default().copied().collect(),
+            time: *matches.get_one("time")?,
+            json: matches.get_flag("json"),
+        })),
+        "simulate" => Some(Task::Simulate(Simulate {
+            policies: matches.get_many("policy").unwrap_or_default().cloned().collect(),
+            workers: *matches.get_one("workers")?,
+            weights: matches.get_many("weight").unwrap_or_default().cloned().collect(),
+            arrivals: *matches.get_one("arrivals")?,
+            session: *matches.get_one("session")?,
+            lengths: match matches.get_one::<String>("lengths")?.as_str() {
+                "fixed" => Lengths::Fixed,
+                "heavy-tailed" => Lengths::HeavyTailed,
+                _ => Lengths::Exponential,
+            },
+            time: *matches.get_one("for")?,
+            clients: *matches.get_one("clients")?,
+            kills: matches.get_many("kill").unwrap_or_default().cloned().collect(),
+            seed: *matches.get_one("seed")?,
+            svg: matches.get_one::<String>("svg").map(Into::into),
             json: matches.get_flag("json"),
         })),
         _ => None,

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::instance::{Instance, Question, StartError, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
 use super::version::{Digest, Version};
-use super::{Event, Limits, PolicyLink, Request, SessionOwner};
+use super::{Clock, Event, Limits, PolicyLink, Request, SessionOwner};
 use crate::types::{Decision, Roster, WorkerId};
 
 /// A policy that loads: compiled once, started as often as somebody likes.
@@ -56,6 +56,7 @@ impl Candidate {
                 cache: Arc::new(Cache::none()),
                 sessions,
                 store: Arc::default(),
+                clock: Clock::Machine,
                 limits,
             };
             let read = load::read(link)?;
