@@ -1,11 +1,12 @@
-//! Tools for whoever writes a policy. Nobody needs to run for them, and no worker either.
+//! Tools for whoever writes a policy. No sidetrack needs to run for them, and no worker either.
 //!
 //! [`check`] asks a policy by itself whether it behaves, whatever it is meant to do; [`scenario`] lets
 //! things happen to it in a made-up host, the [`world`]; [`simulate`] sends it the traffic of hours, and
-//! [`bench`] says what an answer costs.
+//! [`bench`] says what an answer costs. [`dev`] puts every change into a running sidetrack.
 
 mod bench;
 mod check;
+mod dev;
 mod ground;
 mod print;
 mod scenario;
@@ -14,6 +15,7 @@ mod world;
 
 pub use bench::Bench;
 pub use check::Check;
+pub use dev::Dev;
 pub use scenario::Test;
 pub use simulate::{Lengths, Simulate};
 
@@ -24,6 +26,7 @@ pub enum Task {
     Test(Test),
     Bench(Bench),
     Simulate(Simulate),
+    Dev(Dev),
 }
 
 /// Does it and prints what came of it. False when the policy is not as it should be.
@@ -36,5 +39,6 @@ pub fn perform(task: &Task) -> Result<bool, String> {
         Task::Test(test) => test.perform(),
         Task::Bench(bench) => bench.perform(),
         Task::Simulate(simulate) => simulate.perform(),
+        Task::Dev(dev) => dev.perform(),
     }
 }

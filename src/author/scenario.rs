@@ -64,7 +64,7 @@ impl Test {
             return self.vectors(&text);
         }
         let scenario = Scenario::parse(&text).map_err(|error| format!("{}: {error}", self.file.display()))?;
-        let folder = self.file.parent().unwrap_or(Path::new("")).to_owned();
+        let folder = self.file.parent().map(Path::to_owned).unwrap_or_default();
         let policies = self.policies(&scenario, &folder)?;
         let seed = self.seed.or(scenario.seed).unwrap_or(1);
         let script = Script { seed, ..Script::default() };
@@ -234,7 +234,7 @@ impl Play {
         let sid = self.sessions[at].clone();
         let known = self.world.owner(&sid);
         let mut request = step.request(self.random.u64(..self.clients.max(1)));
-        request.session = Some(sid.clone());
+        request.session = Some(sid);
         let Some(worker) = self.ask(step, &mut request, report) else { return };
         if known.is_none() {
             self.sessions[at] = self.world.open(worker);

@@ -4,11 +4,11 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use std::time::Duration;
 
-use crate::author::{Bench, Check, Lengths, Simulate, Task, Test};
+use crate::author::{Bench, Check, Dev, Lengths, Simulate, Task, Test};
 use crate::policy::{Limits, PolicyLink};
 
-pub(super) fn commands() -> [Command; 4] {
-    [check(), test(), bench(), simulate()]
+pub(super) fn commands() -> [Command; 5] {
+    [check(), test(), bench(), simulate(), dev()]
 }
 
 fn check() -> Command {
@@ -170,6 +170,50 @@ fn simulate() -> Command {
         .arg(flag("json", "Print figures and loads as JSON"))
 }
 
+fn dev() -> Command {
+    Command::new("dev")
+        .about("Build, check and swap in a policy at every change, in the sidetrack that runs")
+        .long_about(
+            "Build, check and swap in a policy at every change, in the sidetrack that runs.\n\nA folder is built as it \
+             suggests: `cargo build --release` for a Cargo.toml, `npm run build` for a package.json, `make` for a \
+             Makefile. A script or a .wasm file is taken as it is. What does not build, or fails a case of `policy \
+             check`, is not swapped in: the version before goes on.",
+        )
+        .after_help(
+            "Examples:\n  sidetrack policy dev ./my-policy\n  sidetrack policy dev ./my-policy.js\n  sidetrack \
+             policy dev ./my-policy --build 'zig build' --artefact out/policy.wasm",
+        )
+        .arg(
+            Arg::new("path")
+                .value_name("FOLDER|FILE")
+                .default_value(".")
+                .help("A project, or a policy that needs no building"),
+        )
+        .arg(Arg::new("build").long("build").value_name("COMMAND").help("Build with this shell command, in the folder"))
+        .arg(
+            Arg::new("artefact")
+                .long("artefact")
+                .value_name("FILE")
+                .help("What the build makes; without it, the newest .wasm file in the folder"),
+        )
+        .arg(
+            Arg::new("options")
+                .long("options")
+                .value_name("JSON")
+                .value_parser(json)
+                .help("Options for the policy; without them, those of the link stay"),
+        )
+        .arg(super::policy::link())
+        .arg(super::policy::admin())
+        .arg(flag("once", "Do it once and end: exit code 1 when it was not swapped in"))
+}
+
+fn json(text: &str) -> Result<String, String> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text)
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("expected JSON: {error}"))
+}
+
 fn time(name: &'static str, default: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("TIME").default_value(default).value_parser(some_time).help(help)
 }
@@ -233,6 +277,18 @@ pub(super) fn task(matches: &ArgMatches) -> Option<Task> {
             seed: matches.get_one("seed").copied(),
             json: matches.get_flag("json"),
         })),
+        "dev" => {
+            let text = |name: &str| matches.get_one::<String>(name).cloned();
+            Some(Task::Dev(Dev {
+                path: text("path")?.into(),
+                build: text("build"),
+                artefact: text("artefact").map(Into::into),
+                options: text("options"),
+                link: text("link"),
+                admin: text("admin").map(Into::into),
+                once: matches.get_flag("once"),
+            }))
+        }
         "bench" => Some(Task::Bench(Bench {
             policy: policy()?,
             workers: matches.get_many("workers").unwrap_or_default().copied().collect(),

@@ -99,18 +99,20 @@ pub(super) fn command() -> Command {
         )
 }
 
-fn link() -> Arg {
+pub(super) fn link() -> Arg {
     Arg::new("link").long("link").value_name("NAME").help("The link of the chain; the first one without it")
+}
+
+pub(super) fn admin() -> Arg {
+    Arg::new("admin")
+        .long("admin")
+        .value_name("PATH")
+        .help("The admin socket; without it, that of the one sidetrack you run")
 }
 
 fn asking(command: Command) -> Command {
     command
-        .arg(
-            Arg::new("admin")
-                .long("admin")
-                .value_name("PATH")
-                .help("The admin socket; without it, that of the one sidetrack you run"),
-        )
+        .arg(admin())
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer as JSON"))
 }
 

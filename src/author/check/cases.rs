@@ -209,15 +209,15 @@ fn worker_left(candidate: &Candidate) -> Outcome {
     let mut run = started(candidate, &workers(4))?;
     ask_many(&mut run, &workers(4), &mut [0; 4], 64)?;
     // `ask` takes nobody who is not there.
-    ask_many(&mut run, &roster([worker(0), worker(2)]), &mut [0; 2], 64)?;
+    ask_many(&mut run, &roster([worker(1), worker(3)]), &mut [0; 2], 64)?;
     good()
 }
 
 fn worker_restarted(candidate: &Candidate) -> Outcome {
     let mut run = started(candidate, &workers(2))?;
     ask_many(&mut run, &workers(2), &mut [0; 2], 64)?;
-    let again = WorkerInfo { name: "w1".to_owned(), ..worker(7) };
-    ask_many(&mut run, &roster([worker(0), again]), &mut [0; 2], 64)?;
+    let again = WorkerInfo { name: "w0".to_owned(), ..worker(7) };
+    ask_many(&mut run, &roster([again, worker(1)]), &mut [0; 2], 64)?;
     good()
 }
 

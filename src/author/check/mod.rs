@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sidetrack_policy::native::{Script, scripted};
 
 use super::print::{self, print};
-use crate::policy::{Candidate, Fault, Limits, PolicyLink, SessionOwner, StartFailure};
+use crate::policy::{Candidate, Fault, Limits, LoadError, PolicyLink, SessionOwner, StartFailure};
 use cases::{CASES, Case};
 
 /// `sidetrack policy check`.
@@ -46,12 +46,18 @@ enum Stop {
     Answer(String),
 }
 
+/// The case before all others.
+const LOADS: &str = "it loads";
+
 impl Verdict {
+    const FAILED: &str = "FAILED";
+    const WARNING: &str = "warning";
+
     const fn word(&self) -> &'static str {
         match self {
             Self::Good(_) => "ok",
-            Self::Warning(_) => "warning",
-            Self::Bad(_) => "FAILED",
+            Self::Warning(_) => Self::WARNING,
+            Self::Bad(_) => Self::FAILED,
             Self::Nothing(_) => "none",
         }
     }
@@ -66,34 +72,45 @@ impl Verdict {
 
 impl Check {
     pub(super) fn perform(&self) -> Result<bool, String> {
-        let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
-        let candidate = match Candidate::load(&self.policy, self.limits, nobody) {
+        let candidate = match candidate(&self.policy, self.limits) {
             Ok(candidate) => candidate,
             // The cases need something that loads; why it does not is the whole verdict.
-            Err(error) if self.json => {
-                let case =
-                    json!({ "case": "it loads", "outcome": "failed", "found": error.problem.to_string() });
-                let verdict = json!({ "policy": error.policy, "verdict": "failed", "cases": [case] });
-                print(&format!("{verdict:#}\n"));
-                return Ok(false);
-            }
             Err(error) => {
-                print(&format!("FAILED   it loads: {}\n{}: not fit for use\n", error.problem, error.policy));
+                let LoadError { policy, problem } = &error;
+                print(&if self.json {
+                    let case = json!({ "case": LOADS, "outcome": "failed", "found": problem.to_string() });
+                    format!("{:#}\n", json!({ "policy": policy, "verdict": "failed", "cases": [case] }))
+                } else {
+                    format!("{:<8} {LOADS}: {problem}\n{policy}: not fit for use\n", Verdict::FAILED)
+                });
                 return Ok(false);
             }
         };
         let verdicts: Vec<_> = CASES.iter().map(|case| (case, judge(case, &candidate))).collect();
         let any = |wanted: &str| verdicts.iter().any(|(_, verdict)| verdict.word() == wanted);
-        let (bad, warned) = (any("FAILED"), any("warning"));
-        let good = !(bad || warned && self.strict);
-        let shown = if self.json {
-            machine(&candidate, &self.policy, &verdicts, good)
-        } else {
-            human(&candidate, &self.policy, &verdicts, good)
-        };
-        print(&shown);
+        let good = !(any(Verdict::FAILED) || any(Verdict::WARNING) && self.strict);
+        let show = if self.json { machine } else { human };
+        print(&show(&candidate, &self.policy, &verdicts, good));
         Ok(good)
     }
+}
+
+/// What is wrong with a policy, a line for each case that it fails; warnings are not among them.
+///
+/// # Errors
+/// Why it does not load.
+pub(super) fn failures(policy: &PolicyLink) -> Result<Vec<String>, String> {
+    let candidate = candidate(policy, Limits::default()).map_err(|error| error.to_string())?;
+    let failed = CASES.iter().filter_map(|case| match judge(case, &candidate) {
+        Verdict::Bad(found) => Some(format!("{}: {found}", case.name)),
+        _ => None,
+    });
+    Ok(failed.collect())
+}
+
+fn candidate(policy: &PolicyLink, limits: Limits) -> Result<Candidate, LoadError> {
+    let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
+    Candidate::load(policy, limits, nobody)
 }
 
 /// Runs a case, every time with the same random numbers.
@@ -128,8 +145,8 @@ fn human(candidate: &Candidate, policy: &PolicyLink, verdicts: &[(&Case, Verdict
         "{} cases: {} ok, {} warnings, {} failed, {} do not concern it",
         verdicts.len(),
         count("ok"),
-        count("warning"),
-        count("FAILED"),
+        count(Verdict::WARNING),
+        count(Verdict::FAILED),
         count("none"),
     );
     let _ = writeln!(out, "{policy}: {}", if good { "fit for use" } else { "not fit for use" });

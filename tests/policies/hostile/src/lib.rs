@@ -16,6 +16,20 @@ pub struct Hostile {
     events: Vec<String>,
     /// Of the saved state.
     form: Option<String>,
+    bent: Option<Bent>,
+}
+
+/// A lasting fault, by option: nothing that a request could bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bent {
+    /// Knows the workers it was given first, for ever.
+    Stale,
+    /// Keeps a little of every call.
+    Leaky,
+    /// Takes every state for its own.
+    Trusting,
+    /// Says yes to its options and does not answer.
+    Lying,
 }
 
 impl Policy for Hostile {
@@ -29,6 +43,10 @@ impl Policy for Hostile {
                 self.form = Some("calls/2".into());
                 Ok(())
             }
+            r#"{"bent": "stale"}"# => self.bend(Bent::Stale),
+            r#"{"bent": "leaky"}"# => self.bend(Bent::Leaky),
+            r#"{"bent": "trusting"}"# => self.bend(Bent::Trusting),
+            r#"{"bent": "lying"}"# => self.bend(Bent::Lying),
             r#""small states""# => {
                 self.form = Some("small".into());
                 Ok(())
@@ -38,7 +56,9 @@ impl Policy for Hostile {
     }
 
     fn set_workers(&mut self, workers: &[Worker]) {
-        self.workers = workers.to_vec();
+        if self.bent != Some(Bent::Stale) || self.workers.is_empty() {
+            self.workers = workers.to_vec();
+        }
         self.rosters += 1;
         if workers.iter().any(|worker| worker.name == "panic") {
             panic!("on purpose, at a worker");
@@ -47,6 +67,11 @@ impl Policy for Hostile {
 
     fn balance(&mut self, loads: &[u32]) -> Decision {
         self.calls += 1;
+        match self.bent {
+            Some(Bent::Lying) => panic!("on purpose, having said yes"),
+            Some(Bent::Leaky) => drop(black_box(Vec::<u8>::with_capacity(1 << 9).leak())),
+            _ => {}
+        }
         match request::path().as_str() {
             "/loop" => spin(),
             "/ask" => loop {
@@ -116,6 +141,7 @@ impl Policy for Hostile {
     }
 
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
+        assert!(self.bent != Some(Bent::Trusting) || state.len() == 4, "on purpose, while restoring");
         let calls = u32::from_le_bytes(state.try_into().map_err(|_| "four bytes, please".to_owned())?);
         if self.form.as_deref() == Some("small") && calls > 5 {
             return Err(format!("{calls} calls are too many for me"));
@@ -148,6 +174,12 @@ impl Policy for Hostile {
 }
 
 impl Hostile {
+    #[allow(clippy::unnecessary_wraps, reason = "what `configure` answers")]
+    fn bend(&mut self, bent: Bent) -> Result<(), String> {
+        self.bent = Some(bent);
+        Ok(())
+    }
+
     fn first(&self) -> Decision {
         self.workers.first().map_or(Decision::Defer, |worker| Decision::Worker(worker.id))
     }
