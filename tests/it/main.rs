@@ -10,8 +10,13 @@ mod balance;
 mod broadcast;
 mod browser;
 mod death;
+mod dev;
+#[path = "../guests.rs"]
+#[allow(dead_code, reason = "shared with the tests of policies")]
+mod guests;
 mod handback;
 mod head;
+mod hostile;
 mod join;
 mod languages;
 mod limits;

@@ -19,38 +19,38 @@ use crate::support::{
 };
 
 /// A run whose policy is a file of its own, with an admin socket.
-struct Scene {
+pub struct Scene {
     folder: TempDir,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scene = Self { folder: tempfile::tempdir().expect("a folder") };
         scene.put(&variant("round-robin", 0));
         scene
     }
 
-    fn policy(&self) -> PathBuf {
+    pub fn policy(&self) -> PathBuf {
         self.folder.path().join("policy.wasm")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("admin.sock")
     }
 
-    fn start(&self, words: &[&str]) -> Sidetrack {
+    pub fn start(&self, words: &[&str]) -> Sidetrack {
         let (policy, socket) = (text(&self.policy()), text(&self.socket()));
         sidetrack(worker("listen.js")).policy(&policy).with(&["--admin", &socket]).with(words).start()
     }
 
     /// Replaces the policy's file as a deployment would.
-    fn put(&self, bytes: &[u8]) {
+    pub fn put(&self, bytes: &[u8]) {
         let new = self.folder.path().join("new.wasm");
         fs::write(&new, bytes).expect("it can be written");
         fs::rename(new, self.policy()).expect("it can be renamed");
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let mut stream = UnixStream::connect(self.socket()).expect("the admin socket is there");
         stream
             .write_all(b"GET /v1/policy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
@@ -61,12 +61,12 @@ impl Scene {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
 
-    fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.status()["links"][0]["generation"].as_u64().expect("a number")
     }
 
     /// `sidetrack policy …`: whether it went well, and what was printed.
-    fn policy_command(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub fn policy_command(&self, words: &[&str]) -> (Option<i32>, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
             .arg("policy")
             .args(words)
@@ -79,12 +79,12 @@ impl Scene {
     }
 }
 
-fn text(path: &Path) -> String {
+pub fn text(path: &Path) -> String {
     path.to_str().expect("plain text").to_owned()
 }
 
 /// A built-in's file with other bytes and the same meaning: a custom section more.
-fn variant(name: &str, number: u8) -> Vec<u8> {
+pub fn variant(name: &str, number: u8) -> Vec<u8> {
     let mut bytes = fs::read(policy_file(name)).expect("the artefact is there");
     bytes.extend([0, 6, 4, b't', b'e', b's', b't', number]);
     bytes
@@ -92,9 +92,17 @@ fn variant(name: &str, number: u8) -> Vec<u8> {
 
 /// Eight clients that each open one connection after another, until told to stop: all get a worker's
 /// answer. Returns how many there were.
-fn under_load(address: SocketAddr, body: impl FnOnce(&AtomicU64)) -> u64 {
+pub fn under_load(address: SocketAddr, body: impl FnOnce(&AtomicU64)) -> u64 {
+    /// Also when `body` panics: the threads would go on for ever.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let (stop, served) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _stop = Stop(&stop);
         for _ in 0..8 {
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
@@ -105,7 +113,6 @@ fn under_load(address: SocketAddr, body: impl FnOnce(&AtomicU64)) -> u64 {
             });
         }
         body(&served);
-        stop.store(true, Ordering::Relaxed);
     });
     served.into_inner()
 }

@@ -11,6 +11,8 @@ mod artefacts;
 mod author;
 mod broken;
 mod contract;
+#[path = "../guests.rs"]
+mod guests;
 mod hostile;
 mod support;
 mod swap;
