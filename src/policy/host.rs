@@ -6,11 +6,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use wasmtime::ResourceLimiter;
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 
 use super::bindings::{host, request, store, types};
+use super::engine::Engine;
 use super::store::Store;
 use super::{Clock, Request, SessionOwner, lock, shorten};
+use crate::sys::cpu;
 
 /// Longest log line of a policy, in characters.
 const LOG_LINE: usize = 512;
@@ -39,6 +41,8 @@ pub(super) struct HostState {
     /// What is left of the host's time for this call, in rough nanoseconds.
     pub(super) host_budget: u64,
     pub(super) host_budget_spent: bool,
+    /// What the thread had used of a CPU when the clock first found the running call late.
+    pub(super) overdue_since: Option<Duration>,
     /// The request of the running call, and whether one is running.
     pub(super) request: Request,
     pub(super) in_call: bool,
@@ -68,6 +72,7 @@ impl HostState {
             memory_refused: false,
             host_budget: 0,
             host_budget_spent: false,
+            overdue_since: None,
             request: Request::default(),
             in_call: false,
             keep_explanation: false,
@@ -75,6 +80,18 @@ impl HostState {
             last_error: None,
             log: LogLimiter::new(Instant::now()),
         }
+    }
+
+    /// The clock says that the running call takes long. It may be the machine that does: a thread can
+    /// wait for a CPU longer than any decision takes. So the call goes on, and ends when it has really
+    /// used half of `backstop` by the time the clock asks again.
+    pub(super) fn overdue(&mut self, backstop: Duration) -> wasmtime::Result<UpdateDeadline> {
+        let used = cpu::thread_time();
+        let since = *self.overdue_since.get_or_insert(used);
+        if used.saturating_sub(since) >= backstop / 2 {
+            return Err(Trap::Interrupt.into());
+        }
+        Ok(UpdateDeadline::Continue(Engine::ticks(backstop)))
     }
 
     /// The request of the running call.

@@ -109,6 +109,7 @@ impl Instance {
         let mut store = Store::new(around.engine.inner(), state);
         store.limiter(|state| state);
         store.set_hostcall_fuel(HAND_OVER);
+        store.epoch_deadline_callback(move |mut context| context.data_mut().overdue(limits.backstop));
         let setup = Budget { fuel, ticks: Engine::ticks(limits.backstop.saturating_mul(SETUP_PATIENCE)) };
         setup.apply(&mut store);
 
@@ -302,7 +303,9 @@ impl Budget {
         let fuelled = store.set_fuel(self.fuel);
         debug_assert!(fuelled.is_ok(), "the engine counts fuel");
         store.set_epoch_deadline(self.ticks);
-        store.data_mut().host_budget = self.fuel / FUEL_PER_HOST_NANOSECOND;
+        let state = store.data_mut();
+        state.overdue_since = None;
+        state.host_budget = self.fuel / FUEL_PER_HOST_NANOSECOND;
     }
 }
 

@@ -41,9 +41,10 @@ pub struct Limits {
     /// Fuel for starting an instance with `configure` and `restore` off the hot path. Default
     /// 1,000,000,000, about 125 ms: enough for a script engine to start.
     pub setup_fuel: u64,
-    /// Longest wall-clock time of a decision, in steps of 50 ms; setting up gets 20 times that. Only
-    /// a backstop, so it is coarse on purpose: a short one kills innocent policies when the machine
-    /// is busy. Default 250 ms.
+    /// After this time on the clock, in steps of 50 ms, a decision is looked at, and ends once it has
+    /// used half as much CPU since; setting up gets 20 times that. Only a backstop for what fuel cannot
+    /// see, so it is coarse on purpose, and a policy that waits for a busy machine is never blamed.
+    /// Default 250 ms.
     pub backstop: Duration,
     /// Memory of an instance in bytes; above 64 MiB growing becomes dear. Default 16 MiB.
     pub memory: usize,
