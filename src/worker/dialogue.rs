@@ -85,19 +85,21 @@ struct Question {
 /// # Errors
 /// When nothing more will come.
 pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
+    let mut broken = None;
     loop {
         let mut effects = Vec::new();
         let reading = hear(fleet, worker, &mut effects);
         for effect in effects {
             apply(fleet, worker, effect);
         }
-        if worker.wants_room() {
-            // Acknowledgements have made room for those that wait.
-            fleet.flush(worker, Instant::now())?;
+        if broken.is_none() && worker.wants_room() {
+            // Acknowledgements have made room for those that wait. Should the worker be gone, what it
+            // said before is heard all the same: there may be connections in it.
+            broken = fleet.flush(worker, Instant::now()).err();
         }
         match reading? {
             Reading::More => {}
-            Reading::Drained => return Ok(()),
+            Reading::Drained => return broken.map_or(Ok(()), |error| Err(error.into())),
             Reading::Closed => return Err(Ended::Closed),
         }
     }
