@@ -94,11 +94,9 @@ impl Pipeline {
         });
         let Err(Undelivered(routed)) = self.fleet.hand_off(choice.worker, routed) else { return };
 
-        // No place there. A session has nowhere else to go; anybody else may have the rest.
-        let another = match routed.request.session {
-            Some(_) => None,
-            None => self.router.another(server, choice.worker),
-        };
+        // No place there. A session that lives has nowhere else to go; anybody else may have the rest.
+        let lives = routed.request.session.is_some() && !choice.unknown;
+        let another = if lives { None } else { self.router.another(server, choice.worker) };
         let routed = match another {
             Some(worker) => match self.fleet.hand_off(worker, routed) {
                 Ok(()) => return,

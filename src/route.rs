@@ -71,9 +71,7 @@ impl Router {
         {
             return Ok(choice);
         }
-        let (roster, loads) = self.some_worker().await?;
-        let answer = self.policy.balance(&roster, &loads, request);
-        let worker = self.settle(answer.decision, server, &roster, &loads)?;
+        let (worker, generation) = self.balance(server, request).await?;
         if let Some(sid) = &sid
             && self.settings.session_key.made_by_client()
         {
@@ -81,7 +79,7 @@ impl Router {
             // says the same again for as long as it hears of the session.
             self.sessions.open_fleeting(sid, worker);
         }
-        Ok(Choice { worker, generation: answer.generation, unknown: sid.is_some() })
+        Ok(Choice { worker, generation, unknown: sid.is_some() })
     }
 
     /// Who has the session: the policy may know, the table does, and a worker may be about to
@@ -120,17 +118,17 @@ impl Router {
         Ok(self.sessions.announced(sid, self.settings.hold).await.and_then(known))
     }
 
-    /// Who may be chosen now; waits for the first one.
-    async fn some_worker(&self) -> Result<(Roster, Vec<u32>), Refusal> {
-        let anybody = || Some(self.fleet.roster()).filter(|(roster, _)| !roster.workers.is_empty());
-        if let Some(now) = anybody() {
-            return Ok(now);
+    /// The policy's choice; waits while no worker that may be chosen has the connection's server. A
+    /// program with several servers may have opened only some of them in workers that have just started.
+    async fn balance(&self, server: ServerId, request: &mut Request) -> Result<(WorkerId, u64), Refusal> {
+        if let Some(choice) = self.choose(server, request)? {
+            return Ok(choice);
         }
         let mut changes = self.fleet.watch();
         let wait = async {
             loop {
-                if let Some(now) = anybody() {
-                    return now;
+                if let Some(choice) = self.choose(server, request)? {
+                    return Ok(choice);
                 }
                 // The fleet outlives every wait, so this cannot fail.
                 if changes.changed().await.is_err() {
@@ -138,25 +136,22 @@ impl Router {
                 }
             }
         };
-        timeout(self.settings.worker_wait, wait).await.map_err(|_| Self::no_worker())
+        timeout(self.settings.worker_wait, wait).await.unwrap_or_else(|_| Err(Self::no_worker()))
     }
 
-    /// Turns a decision into a worker that has a server for the connection. A program with
-    /// several servers may have opened only some of them in a worker that has just started.
-    fn settle(
-        &self,
-        decision: Decision,
-        server: ServerId,
-        roster: &Roster,
-        loads: &[u32],
-    ) -> Result<WorkerId, Refusal> {
-        match decision {
-            Decision::Refuse(refusal) => Err(refusal),
-            Decision::Worker(worker) if self.fleet.serves(worker, server) => Ok(worker),
-            Decision::Worker(_) | Decision::Defer => {
-                self.least_loaded(server, None, roster, loads).ok_or_else(Self::no_worker)
-            }
+    /// Asks the policy once. None when nobody has the connection's server.
+    fn choose(&self, server: ServerId, request: &mut Request) -> Result<Option<(WorkerId, u64)>, Refusal> {
+        let (roster, loads) = self.fleet.roster();
+        if roster.workers.is_empty() {
+            return Ok(None);
         }
+        let answer = self.policy.balance(&roster, &loads, request);
+        let worker = match answer.decision {
+            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Worker(worker) if self.fleet.serves(worker, server) => Some(worker),
+            Decision::Worker(_) | Decision::Defer => self.least_loaded(server, None, &roster, &loads),
+        };
+        Ok(worker.map(|worker| (worker, answer.generation)))
     }
 
     /// Another worker for a connection that its first choice had no place for.

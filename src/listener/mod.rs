@@ -8,4 +8,4 @@ mod servers;
 pub use accept::{Gate, accept};
 pub use address::{AddressError, Listen, ListenAddress};
 pub use bind::{BindError, Bound, bind};
-pub use servers::{Servers, Wanted};
+pub use servers::{Listens, Servers, Wanted};

@@ -2,6 +2,10 @@
 //!
 //! A *server* is what one `listen()` call of the program asks for, the same in every worker. The
 //! first worker to ask decides where sidetrack listens; the others get the same answer.
+//!
+//! One of them is the *main* server: the one that configured addresses without a port of their own
+//! feed. It is that of the first `listen()`, and that of workers which never call it, such as those in
+//! other languages than Node: so all of them share its connections, whichever is ready first.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,15 +15,20 @@ use nix::errno::Errno;
 use super::{BindError, Bound, Listen, ListenAddress, bind};
 use crate::types::ServerId;
 
-/// The server of workers that take connections as messages and never call `listen()`.
-const MESSAGES: ServerId = ServerId(0);
-
 /// What a program's `listen()` asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Wanted {
     pub address: ListenAddress,
     /// Tells several servers with the same address apart.
     pub index: u64,
+}
+
+/// Whether a worker that takes connections as messages may call `listen()` as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listens {
+    Never,
+    /// What it listens for is something else, such as metrics.
+    Perhaps,
 }
 
 /// All servers and their listeners.
@@ -33,8 +42,8 @@ pub struct Servers {
 struct Inner {
     /// `--listen` addresses that no server has claimed yet.
     unclaimed: Vec<(Listen, Bound)>,
-    /// Whether the first server has claimed those without a port of their own.
-    claimed: bool,
+    /// The one that has claimed those without a port of their own.
+    main: Option<ServerId>,
     servers: Vec<Server>,
 }
 
@@ -42,6 +51,8 @@ struct Inner {
 struct Server {
     id: ServerId,
     wanted: Option<Wanted>,
+    /// It belongs to workers that never say what they want: the first who does means the same.
+    shared: bool,
     /// Bound and not yet served.
     idle: Vec<Bound>,
     /// Where it listens.
@@ -64,7 +75,7 @@ impl Servers {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let inner = Inner { unclaimed, claimed: false, servers: Vec::new() };
+        let inner = Inner { unclaimed, main: None, servers: Vec::new() };
         Ok(Self { inner: Mutex::new(inner), defer })
     }
 
@@ -79,30 +90,29 @@ impl Servers {
             let address = server.addresses.first().unwrap_or(&wanted.address);
             return Ok((server.id, address.clone()));
         }
-        let mut bound = inner.take_for(wanted);
-        if bound.is_empty() {
-            bound.push(bind(&wanted.address, self.defer)?);
-        }
-        let id = inner.add(Some(wanted.clone()), bound);
-        let address = inner.servers.last().and_then(|server| server.addresses.first());
-        Ok((id, address.unwrap_or(&wanted.address).clone()))
+        let (id, address) = inner.claim(wanted, self.defer)?;
+        Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
     }
 
     /// The server of workers that take connections as messages.
     ///
     /// # Errors
     /// `EDESTADDRREQ` when the configuration names no address: such a worker names none either.
-    pub fn claim_for_messages(&self) -> Result<ServerId, Errno> {
+    pub fn claim_for_messages(&self, listens: Listens) -> Result<ServerId, Errno> {
         let mut inner = self.lock();
-        if inner.claimed {
-            // A worker that once listened may come back as one that takes messages.
-            return inner.servers.first().map(|server| server.id).ok_or(Errno::EDESTADDRREQ);
+        if let Some(main) = inner.main {
+            // Others have listened, or will.
+            return Ok(main);
         }
-        let bound = inner.take_first();
+        let bound = inner.take(|listen| listen.serves.is_none());
         if bound.is_empty() {
             return Err(Errno::EDESTADDRREQ);
         }
-        Ok(inner.add(None, bound))
+        let server = inner.add(None, bound);
+        server.shared = listens == Listens::Never;
+        let id = server.id;
+        inner.main = Some(id);
+        Ok(id)
     }
 
     /// Takes the listeners of a server that are bound and not yet served.
@@ -128,23 +138,37 @@ impl Servers {
 }
 
 impl Inner {
-    /// The configured listeners meant for a server: those that name its port, else those that
-    /// name none, if it is the first.
-    fn take_for(&mut self, wanted: &Wanted) -> Vec<Bound> {
+    /// A server that nobody has asked for yet: fed by the configured listeners that name its port, else
+    /// the main one, else by a listener of its own.
+    fn claim(
+        &mut self,
+        wanted: &Wanted,
+        defer: Duration,
+    ) -> Result<(ServerId, Option<ListenAddress>), BindError> {
         let port = match wanted.address {
             ListenAddress::Tcp { port, .. } => Some(port),
             ListenAddress::Unix(_) => None,
         };
-        let named = self.take(|listen| listen.serves.is_some() && listen.serves == port);
-        if named.is_empty() { self.take_first() } else { named }
-    }
-
-    fn take_first(&mut self) -> Vec<Bound> {
-        if self.claimed {
-            return Vec::new();
+        let mut bound = self.take(|listen| listen.serves.is_some() && listen.serves == port);
+        let named = !bound.is_empty();
+        if !named && let Some(server) = self.servers.iter_mut().find(|server| server.shared) {
+            server.shared = false;
+            server.wanted = Some(wanted.clone());
+            return Ok((server.id, server.addresses.first().cloned()));
         }
-        self.claimed = true;
-        self.take(|listen| listen.serves.is_none())
+        let main = !named && self.main.is_none();
+        if main {
+            bound = self.take(|listen| listen.serves.is_none());
+        }
+        if bound.is_empty() {
+            bound.push(bind(&wanted.address, defer)?);
+        }
+        let server = self.add(Some(wanted.clone()), bound);
+        let (id, address) = (server.id, server.addresses.first().cloned());
+        if main {
+            self.main = Some(id);
+        }
+        Ok((id, address))
     }
 
     fn take(&mut self, wanted: impl Fn(&Listen) -> bool) -> Vec<Bound> {
@@ -154,12 +178,12 @@ impl Inner {
         Vec::into_iter(taken).map(|(_, bound): (Listen, Bound)| bound).collect()
     }
 
-    fn add(&mut self, wanted: Option<Wanted>, idle: Vec<Bound>) -> ServerId {
-        let count = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
-        let id = ServerId(MESSAGES.0 + count);
+    fn add(&mut self, wanted: Option<Wanted>, idle: Vec<Bound>) -> &mut Server {
+        let id = ServerId(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
         let addresses = idle.iter().map(|bound| bound.address.clone()).collect();
-        self.servers.push(Server { id, wanted, idle, addresses });
-        id
+        let place = self.servers.len();
+        self.servers.push(Server { id, wanted, shared: false, idle, addresses });
+        &mut self.servers[place]
     }
 }
 
@@ -183,7 +207,7 @@ mod tests {
         assert_eq!(servers.claim(&wanted(0)).unwrap(), (first, address), "the second worker gets the same");
         assert_eq!(servers.take_idle(first).len(), 1);
         assert!(servers.take_idle(first).is_empty(), "a listener is served once");
-        assert_eq!(servers.claim_for_messages(), Ok(first));
+        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(first));
     }
 
     #[test]
@@ -194,11 +218,33 @@ mod tests {
         assert_ne!(main, metrics);
         assert_eq!((servers.take_idle(main).len(), servers.take_idle(metrics).len()), (2, 1));
         assert_eq!(servers.addresses().len(), 3);
+        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(main), "not the first that came");
+    }
+
+    #[test]
+    fn those_that_never_listen_and_the_first_that_does_share_a_server() {
+        let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100"]);
+        let shared = servers.claim_for_messages(Listens::Never).unwrap();
+        let (metrics, _) = servers.claim(&wanted(9100)).unwrap();
+        let (main, address) = servers.claim(&wanted(3000)).unwrap();
+        assert_eq!(main, shared);
+        assert_ne!(main, metrics);
+        assert!(servers.addresses().contains(&address));
+        assert_eq!(servers.claim(&wanted(3000)).unwrap(), (main, address), "the second worker gets the same");
+        assert_ne!(servers.claim(&wanted(0)).unwrap().0, main, "another server is another");
+    }
+
+    #[test]
+    fn one_that_takes_messages_may_listen_for_something_else() {
+        let servers = servers(&["127.0.0.1:0"]);
+        let main = servers.claim_for_messages(Listens::Perhaps).unwrap();
+        assert_ne!(servers.claim(&wanted(0)).unwrap().0, main);
+        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(main));
     }
 
     #[test]
     fn workers_that_take_messages_need_a_configured_address() {
-        assert_eq!(servers(&[]).claim_for_messages(), Err(Errno::EDESTADDRREQ));
-        assert!(servers(&["127.0.0.1:0"]).claim_for_messages().is_ok());
+        assert_eq!(servers(&[]).claim_for_messages(Listens::Perhaps), Err(Errno::EDESTADDRREQ));
+        assert!(servers(&["127.0.0.1:0"]).claim_for_messages(Listens::Perhaps).is_ok());
     }
 }

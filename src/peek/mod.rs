@@ -55,9 +55,6 @@ thread_local! {
 /// # Errors
 /// The connection and why it has no head.
 pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Accepted, Headless)> {
-    if !accepted.luggage.data.is_empty() {
-        return unpack(accepted);
-    }
     let mut seen = 0;
     let outcome = match look(&accepted, settings.limit, &mut seen) {
         Ok(Progress::Complete(head)) => Ok(head),
@@ -67,16 +64,6 @@ pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Ac
     match outcome {
         Ok(head) => Ok(Peeked { accepted, head }),
         Err(headless) => Err((accepted, headless)),
-    }
-}
-
-/// The head of a connection that comes back is in what its worker has read, whole: no worker knows
-/// where a request belongs before.
-fn unpack(accepted: Accepted) -> Result<Peeked, (Accepted, Headless)> {
-    match Head::parse(&accepted.luggage.data) {
-        Ok(Progress::Complete(head)) => Ok(Peeked { accepted, head }),
-        Ok(Progress::Partial) => Err((accepted, Headless::Gone)),
-        Err(error) => Err((accepted, Headless::Invalid(error))),
     }
 }
 
@@ -105,14 +92,28 @@ async fn follow(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<H
 }
 
 /// One look at what has arrived. `seen` is how much was there at the last look.
+///
+/// What comes first has been read by the worker that handed the connection back, and is mostly the
+/// whole head. It need not be: a worker that looks before it reads may leave in the kernel what one
+/// before it had not read either.
 fn look(accepted: &Accepted, limit: usize, seen: &mut usize) -> Result<Progress, Headless> {
+    let read = &accepted.luggage.data;
+    if *seen == 0 && !read.is_empty() {
+        match Head::parse(read)? {
+            Progress::Partial if read.len() >= limit => return Err(Headless::TooLarge),
+            Progress::Partial => *seen = read.len(),
+            complete @ Progress::Complete(_) => return Ok(complete),
+        }
+    }
+    let left = |seen| if seen == 0 { Headless::Silent } else { Headless::Gone };
     BUFFER.with_borrow_mut(|buffer| {
         buffer.resize(limit, 0);
-        let length = match socket::peek(&accepted.socket, buffer) {
-            Ok(0) => return Err(if *seen == 0 { Headless::Silent } else { Headless::Gone }),
-            Ok(length) => length,
+        buffer[..read.len()].copy_from_slice(read);
+        let length = match socket::peek(&accepted.socket, &mut buffer[read.len()..]) {
+            Ok(0) => return Err(left(*seen)),
+            Ok(length) => read.len() + length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Partial),
-            Err(_) => return Err(if *seen == 0 { Headless::Silent } else { Headless::Gone }),
+            Err(_) => return Err(left(*seen)),
         };
         let bytes = &buffer[..length];
         // A head ends, and a fault shows, with a line: without a new one there is nothing to

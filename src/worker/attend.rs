@@ -59,7 +59,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
             }
             () = worker.nudge.notified() => {
                 if let Err(error) = fleet.flush(worker, Instant::now()) {
-                    return Ended::Broken(error).into();
+                    return last_words(fleet, worker, error);
                 }
             }
             answered = answer(&mut probing) => {
@@ -82,7 +82,7 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
                 if worker.wants_room()
                     && let Err(error) = fleet.flush(worker, now)
                 {
-                    return Ended::Broken(error).into();
+                    return last_words(fleet, worker, error);
                 }
                 if probing.is_none() && wants_probe(worker, now.saturating_duration_since(started)) {
                     probing = probe(worker, now);
@@ -90,6 +90,12 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
             }
         }
     }
+}
+
+/// Nothing can be said to the worker any more. What it said before is heard first: acknowledgements,
+/// and connections that it has handed back.
+fn last_words(fleet: &Fleet, worker: &Worker, error: io::Error) -> Departure {
+    dialogue::listen(fleet, worker).err().unwrap_or(Ended::Broken(error)).into()
 }
 
 /// Waits until the channel is worth a look: something has come, or there is room for what waits.

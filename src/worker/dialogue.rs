@@ -15,6 +15,7 @@ use super::node::{self, Asked};
 use super::supervisor::Fatal;
 use super::worker::{Parcel, Pending, Profile, Standing, Worker};
 use crate::handoff::Routed;
+use crate::listener::Listens;
 use crate::policy;
 use crate::session::{Closed, Opened};
 use crate::telemetry::{Event, Telemetry};
@@ -85,19 +86,21 @@ struct Question {
 /// # Errors
 /// When nothing more will come.
 pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
+    let mut broken = None;
     loop {
         let mut effects = Vec::new();
         let reading = hear(fleet, worker, &mut effects);
         for effect in effects {
             apply(fleet, worker, effect);
         }
-        if worker.wants_room() {
-            // Acknowledgements have made room for those that wait.
-            fleet.flush(worker, Instant::now())?;
+        if broken.is_none() && worker.wants_room() {
+            // Acknowledgements have made room for those that wait. Should the worker be gone, what it
+            // said before is heard all the same: there may be connections in it.
+            broken = fleet.flush(worker, Instant::now()).err();
         }
         match reading? {
             Reading::More => {}
-            Reading::Drained => return Ok(()),
+            Reading::Drained => return broken.map_or(Ok(()), |error| Err(error.into())),
             Reading::Closed => return Err(Ended::Closed),
         }
     }
@@ -105,7 +108,8 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
 
 /// A worker that takes connections as messages has shown that it is ready.
 pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
-    match fleet.servers.claim_for_messages() {
+    let listens = if worker.lock().profile.never_listens { Listens::Never } else { Listens::Perhaps };
+    match fleet.servers.claim_for_messages(listens) {
         Ok(server) => {
             worker.lock().profile.messages = Some(server);
             ready(fleet, worker);
@@ -224,6 +228,8 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
         }
         FromWorker::Listens => profile.listens = true,
         FromWorker::Ready { replays } => {
+            // The shim says so too, when it joins again, and greets first.
+            profile.never_listens = !profile.reports;
             profile.reports = true;
             profile.replays = replays;
             effects.push(Effect::ReadyForMessages);
@@ -268,6 +274,8 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
         Effect::Ready(server) => {
             ready(fleet, worker);
             fleet.open(server);
+            // It may be one more of several, for which connections wait.
+            fleet.refresh();
         }
         Effect::ReadyForMessages => ready_for_messages(fleet, worker),
         Effect::Refresh => fleet.refresh(),

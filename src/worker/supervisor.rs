@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 use super::Origin;
 use super::attend::{Departure, attend};
 use super::backoff::Backoff;
-use super::dialogue::Ended;
+use super::dialogue::{self, Ended};
 use super::fleet::Fleet;
 use super::process::{self, Program};
 use super::worker::Worker;
@@ -119,6 +119,8 @@ async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &D
         | Departure::Unfit(_) => {
             process::signal(worker.pid, Signal::SIGKILL);
             drop(child.wait().await);
+            // Whatever it has acknowledged after all is nobody else's.
+            drop(dialogue::listen(fleet, worker));
             fleet.remove(worker);
             departure.to_string()
         }

@@ -81,6 +81,8 @@ pub struct Profile {
     pub online: bool,
     /// The shim is loaded, or an SDK speaks: closed sockets are reported.
     pub reports: bool,
+    /// It has said by itself that it takes messages, and is no Node program: an SDK speaks.
+    pub never_listens: bool,
     /// It takes connections with luggage.
     pub replays: bool,
     pub ready_since: Option<Instant>,

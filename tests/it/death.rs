@@ -314,6 +314,28 @@ fn with_no_worker_ready_a_client_waits_and_is_then_told_to_come_back() {
 }
 
 #[test]
+fn with_no_worker_ready_for_its_server_a_client_waits_for_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("by-slot.js");
+    let code = "require('http').createServer((_, response) => response.end(`{\"pid\":${process.pid}}`))
+        .listen({ port: 0, host: process.env.SIDETRACK_SLOT === 'w0' ? '127.0.0.1' : '127.0.0.2' })";
+    std::fs::write(&program, code).unwrap();
+    let command = vec![worker("listen.js")[0].clone(), program.display().to_string()];
+    let sidetrack = sidetrack(command).workers(2).listen(&[]).with(&["--worker-wait", "30s"]).start();
+    let addresses = sidetrack.all_addresses();
+    let both = || -> Vec<u32> { addresses.iter().map(|address| pid(*address)).collect() };
+    let before = both();
+    assert_ne!(before[0], before[1], "each has a server of its own");
+    kill(before[1]);
+    sidetrack.logged("worker ended");
+    let after = both();
+    assert_eq!(after[0], before[0]);
+    assert_ne!(after[1], before[1]);
+    sidetrack.all_ready_without(&before[1..]);
+    assert_eq!(sidetrack.stop().count("refused"), 0);
+}
+
+#[test]
 fn with_no_worker_ready_a_client_waits_for_the_next_one() {
     let sidetrack = sidetrack(worker("listen.js")).workers(1).with(&["--worker-wait", "30s"]).start();
     let address = sidetrack.address();

@@ -7,7 +7,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Client, Response, Run, eventually, fake, get, kill, poll_session, sidetrack, signal, worker,
+    Client, Response, Run, alive, eventually, fake, get, kill, poll_session, sidetrack, signal, sockets,
+    worker,
 };
 
 fn workers(number: usize) -> Run {
@@ -125,13 +126,65 @@ fn what_comes_back_wrongly_is_closed_and_counted() {
         let mut client = Client::with(address, kept("GET", &format!("/back/{how}"), b""));
         assert_eq!(client.read_to_end().unwrap_or_default(), b"", "{how}");
     }
-    for (how, status) in [("bad-head", Some(400)), ("half-a-head", None)] {
-        let mut client = Client::with(address, kept("GET", &format!("/back/{how}"), b""));
-        assert_eq!(client.try_response().ok().map(|response| response.status), status, "{how}");
-    }
+    let mut client = Client::with(address, kept("GET", "/back/bad-head", b""));
+    assert_eq!(client.response().status, 400);
     assert_eq!(get(address, "/pid").pid(), sidetrack.workers()[0], "it is still there");
     let stopped = sidetrack.stop();
     assert_eq!((stopped.count("channel_errors"), stopped.count("workers_lost")), (2, 0));
+}
+
+#[test]
+fn a_head_may_come_back_in_part_with_its_rest_unread() {
+    let sidetrack = workers(2).with(&["--log", "debug"]).start();
+    let mut client = Client::connect(sidetrack.address());
+    // Cut within a line, and behind one.
+    let cuts = [("half-a-line", "st: test\r\n\r\n"), ("half-a-head", "Host: test\r\n\r\n")];
+    for (number, (how, rest)) in cuts.into_iter().enumerate() {
+        client.send(kept("GET", &format!("/back/{how}"), b""));
+        let back = || sidetrack.log().matches("\"handed back\"").count() > number;
+        eventually("it is back", || back().then_some(()));
+        client.send(rest);
+        assert_eq!(client.response().status, 200, "{how}");
+    }
+    drop(client);
+    assert_eq!(sidetrack.stop().count("gone"), 0);
+}
+
+#[test]
+fn what_a_worker_handed_back_before_it_died_is_served() {
+    let sidetrack = workers(2).with(&["--window", "1", "--log", "debug"]).start();
+    let sessions = sessions(sidetrack.address(), 2);
+    let ((victim, its), (other, others)) = (&sessions[0], &sessions[1]);
+    let mut clients: Vec<_> = (0..4).map(|_| Client::connect(sidetrack.address())).collect();
+    for client in &mut clients {
+        assert_eq!(in_session(client, its).pid(), *victim);
+    }
+    // One connection that it has not acknowledged, and one that waits behind it.
+    signal(*victim, Signal::SIGSTOP);
+    let mut late: Vec<_> = (0..2)
+        .map(|_| Client::with(sidetrack.address(), kept("POST", &format!("/sum?sid={its}"), b"all of it")))
+        .collect();
+    let all = 2 + 4 + 2;
+    eventually("all are routed", || (sidetrack.log().matches("handed off").count() == all).then_some(()));
+    // Sidetrack hears of nothing until the worker is dead: of the acknowledgement, which makes room for
+    // the one that waits, and then of the connections that come back.
+    signal(sidetrack.pid, Signal::SIGSTOP);
+    signal(*victim, Signal::SIGCONT);
+    assert_eq!(late[0].response().pid(), *victim);
+    for client in &mut clients {
+        client.send(kept("GET", &format!("/pid?sid={others}"), b""));
+    }
+    eventually("all are handed back", || (sockets(*victim) <= 2).then_some(()));
+    kill(*victim);
+    eventually("it is dead", || (!alive(*victim)).then_some(()));
+    signal(sidetrack.pid, Signal::SIGCONT);
+    for client in &mut clients {
+        assert_eq!(client.response().pid(), *other);
+    }
+    assert_eq!(late[1].response().json()["bytes"], 9, "what it never had is served as well");
+    drop((clients, late));
+    sidetrack.all_ready_without(&[*victim]);
+    sidetrack.stop();
 }
 
 #[test]

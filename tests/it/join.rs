@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, Run, Sidetrack, alive, eventually, fake, get, pid, poll_session, session_at, sidetrack, signal,
-    worker,
+    Client, Run, Sidetrack, alive, eventually, fake, get, pid, poll_session, python_worker, rust_worker,
+    session_at, sidetrack, signal, worker,
 };
 
 /// A folder with a join socket to be.
@@ -118,6 +118,34 @@ fn a_node_server_joins_unmodified() {
     assert_eq!(session_at(sidetrack.address(), &format!("sid={sid}")), (200, Some(guest.pid())));
     sidetrack.terminate();
     assert!(alive(guest.pid()));
+}
+
+#[test]
+fn a_worker_in_any_language_outlives_sidetracks_that_stop_and_that_are_killed() {
+    for (language, command) in
+        [("Node", worker("listen.js")), ("Python", python_worker()), ("Rust", rust_worker())]
+    {
+        let (_folder, socket) = place();
+        let mut sidetrack = host(&socket).spawn();
+        let guest = Guest::start(&[], &["--slot", "web-1"], &socket, &command);
+        until_slots(&sidetrack, &["web-1"]);
+        let (sid, _) = poll_session(sidetrack.address());
+        let mut kept = Client::websocket(sidetrack.address());
+        for end in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGTERM] {
+            sidetrack.signal(end);
+            let code = sidetrack.exit().code();
+            assert_eq!(code, (end == Signal::SIGTERM).then_some(0), "{language}: {}", sidetrack.log());
+            kept.echo("without any sidetrack");
+            sidetrack = host(&socket).spawn();
+            until_slots(&sidetrack, &["web-1"]);
+            assert_eq!(pid(sidetrack.address()), guest.pid(), "{language} is back");
+            let known = session_at(sidetrack.address(), &format!("sid={sid}"));
+            assert_eq!(known, (200, Some(guest.pid())), "{language}: its session too");
+        }
+        kept.echo("with the fourth");
+        sidetrack.terminate();
+        assert!(alive(guest.pid()), "{language}");
+    }
 }
 
 #[test]

@@ -10,10 +10,11 @@ use crate::support::{
 fn serves(command: Vec<String>) {
     let sidetrack = sidetrack(command).policy("round-robin").alone().start();
     let address = sidetrack.address();
+    assert_eq!(sidetrack.addresses().len(), 1, "one address for all of them");
     for transport in ["polling", "websocket", "upgrade"] {
         let result = client("sessions.js", address, &["--n", "20", "--transport", transport]);
         let workers = result["pids"].as_object().map_or(0, serde_json::Map::len);
-        assert!(workers >= 2, "{transport}: {result}");
+        assert_eq!(workers, 3, "each serves: {transport}: {result}");
     }
     let result = client("sessions.js", address, &["--n", "4", "--rounds", "2", "--big"]);
     assert_eq!((&result["failures"], &result["moved"]), (&0.into(), &0.into()), "{result}");

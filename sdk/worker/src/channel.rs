@@ -43,6 +43,8 @@ struct Link {
     /// A task is about to write.
     flushing: bool,
     hung_up: bool,
+    /// Sidetrack stops: it can find no worker for a connection any more.
+    stops: bool,
 }
 
 /// What has left, as far as somebody waits for it.
@@ -80,6 +82,7 @@ impl Channel {
             number: 0,
             flushing: false,
             hung_up: false,
+            stops: false,
         };
         Ok(Arc::new(Self {
             runtime: Handle::current(),
@@ -105,6 +108,7 @@ impl Channel {
         link.outbox = Outbox::default();
         link.number += 1;
         link.hung_up = false;
+        link.stops = false;
         self.departed.send_replace(Departed { link: link.number, bytes: 0, hung_up: false });
         Ok(())
     }
@@ -130,10 +134,10 @@ impl Channel {
     /// Writes a line that a descriptor goes with. The descriptor is closed once it has left.
     ///
     /// # Errors
-    /// The descriptor, when nobody listens any more.
+    /// The descriptor, when nobody listens any more, or not to find a worker for it.
     pub(crate) fn say_with(self: &Arc<Self>, line: &[u8], descriptor: OwnedFd) -> Result<(), OwnedFd> {
         let mut link = self.link();
-        if link.hung_up {
+        if link.hung_up || link.stops {
             return Err(descriptor);
         }
         let behind_others = !link.outbox.is_empty();
@@ -195,6 +199,21 @@ impl Channel {
 
     pub(crate) fn has_hung_up(&self) -> bool {
         self.link().hung_up
+    }
+
+    /// Notes that sidetrack stops. What waits still leaves; [`departure`](Self::departure) of the
+    /// result tells when.
+    pub(crate) fn stops(self: &Arc<Self>) -> Said {
+        let mut link = self.link();
+        link.stops = true;
+        let end = link.outbox.put(b"");
+        self.said(&mut link, end)
+    }
+
+    /// True when a connection can be handed back.
+    pub(crate) fn takes_back(&self) -> bool {
+        let link = self.link();
+        !link.hung_up && !link.stops
     }
 
     fn hang_up_locked(&self, link: &mut Link) {

@@ -24,7 +24,8 @@ What it serves, with `Connection: close` unless the client asks for `keep-alive`
     /close/SID        the same, after announcing its end
     /hold             the same, and keeps the connection until the client leaves
     /back/HOW         hands the connection back, in a wrong way:
-                      not-base64, no-descriptor, unknown-key, not-a-socket, bad-head or half-a-head
+                      not-base64, no-descriptor, unknown-key, not-a-socket or bad-head;
+                      or with a part of the next head: half-a-head or half-a-line
     anything else     the same as /pid, with length and SHA-1 of the body
 
 A request with `?sid=SID` of a session that was not opened here is handed back, unless it is the first
@@ -89,7 +90,9 @@ def hand_back_wrongly(how, client, data):
     elif how == "bad-head":
         hand_back(client.fileno(), b"this is not a request\r\n\r\n")
     elif how == "half-a-head":
-        hand_back(client.fileno(), b"GET / HTTP/1.1\r\n")
+        hand_back(client.fileno(), b"GET /pid HTTP/1.1\r\nConnection: keep-alive\r\n")
+    elif how == "half-a-line":
+        hand_back(client.fileno(), b"GET /pid HTTP/1.1\r\nConnection: keep-alive\r\nHo")
 
 
 def serve(client, data, stays):

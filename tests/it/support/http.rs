@@ -123,10 +123,15 @@ impl Client {
         self.send([&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat());
     }
 
-    /// The next text frame.
+    /// The next text frame. Engine.IO's pings are answered on the way.
     #[track_caller]
     pub fn frame(&mut self) -> String {
-        self.try_frame().expect("a text frame")
+        loop {
+            match self.try_frame().expect("a text frame").as_str() {
+                "2" => self.send_frame("3"),
+                frame => return frame.to_owned(),
+            }
+        }
     }
 
     pub fn try_frame(&mut self) -> io::Result<String> {

@@ -38,6 +38,8 @@ pub struct Listener {
     /// How it came to sidetrack and will come back; none when sidetrack has started it.
     join: Option<Join>,
     rejoining: Option<Task<(UnixStream, Settings)>>,
+    /// Sidetrack stops: the channel ends once all that was said has left.
+    last_said: Option<Said>,
 }
 
 type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -131,6 +133,7 @@ impl Listener {
             leaving: false,
             join: None,
             rejoining: None,
+            last_said: None,
         })
     }
 
@@ -149,7 +152,8 @@ impl Listener {
     }
 
     /// The next connection; none when there will be no more, because sidetrack asked this worker
-    /// to finish or is gone.
+    /// to finish or is gone. A worker that has joined outlives sidetrack, whether that ends, asks it
+    /// to finish or is killed: accepting goes on with the next one at the same place.
     ///
     /// A connection is yielded only after its acknowledgement has left, so that it is never read
     /// here and given to another worker as well. A descriptor that was lost on the way, or is no
@@ -224,8 +228,13 @@ impl Listener {
     /// What happens next, with an eye on the signal to leave. Cancel safe: what was read is in the
     /// inbox, and coming back goes on with the next call.
     async fn next(&mut self) -> Event {
-        let Self { channel, inbox, leave, leaving, rejoining, .. } = self;
+        let Self { channel, inbox, leave, leaving, rejoining, last_said, .. } = self;
         let mut next = pin!(async {
+            if let Some(said) = *last_said {
+                channel.departure(said).await;
+                *last_said = None;
+                return Event::Lost(None);
+            }
             if let Some(back) = rejoining {
                 let (channel, settings) = back.await;
                 return Event::Back(channel, settings);
@@ -261,6 +270,11 @@ impl Listener {
                 self.channel.say(encode::HANDLE_NACK);
             }
             ToWorker::HandleNack => inbox::report_lost(),
+            // Only this sidetrack ends, not a worker that has come by itself. Whatever was on its way
+            // here has been taken: it came before.
+            ToWorker::Disconnect if self.join.is_some() && !self.leaving => {
+                self.last_said = Some(self.channel.stops());
+            }
             ToWorker::Disconnect => self.channel.life.end(),
             // All that sidetrack had sent before it knew that we leave has been taken.
             ToWorker::Acknowledged if self.leaving => self.channel.life.end(),

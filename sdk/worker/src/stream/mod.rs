@@ -196,7 +196,7 @@ impl Owners for Home {
 
     fn serves(&self, sid: &str) -> bool {
         // Without sidetrack there is nobody to hand a connection to.
-        self.sessions.use_it(sid) || self.sessions.channel().has_hung_up()
+        self.sessions.use_it(sid) || !self.sessions.channel().takes_back()
     }
 
     fn stays(&self, sid: &str) {

@@ -159,6 +159,42 @@ async fn a_worker_joins_serves_on_when_sidetrack_goes_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_sidetrack_that_stops_ends_neither_the_worker_nor_its_connections() {
+    let door = Door::new();
+    let path = door.path();
+    let door = door.let_in(JOINED);
+    let mut listener = Listener::join(&path).await.unwrap();
+    let (drain, sessions) = (listener.drain(), listener.sessions());
+    let (door, mut channel, _) = door.join().unwrap();
+    let session = sessions.open("s").await;
+    let mut client = hand_over(&channel);
+    wire::send(channel.get_ref(), &encode::disconnect(1), None).unwrap();
+    // What was on its way is taken, and acknowledged before the channel ends.
+    let (mut stream, _) = listener.accept().await.unwrap().unwrap();
+    let door = door.let_in(JOINED_AGAIN);
+    let accepting = tokio::spawn(async move { listener.accept().await.unwrap().unwrap() });
+    let old = tokio::task::spawn_blocking(move || {
+        let mut said = String::new();
+        channel.read_to_string(&mut said).unwrap();
+        said
+    });
+    let said = timeout(PATIENCE, old).await.unwrap().unwrap();
+    assert!(said.ends_with("{\"cmd\":\"NODE_HANDLE_ACK\"}\n"), "{said}");
+
+    let back = tokio::task::spawn_blocking(|| door.join().unwrap());
+    let (_door, mut channel, _) = back.await.unwrap();
+    let again = [next(&mut channel).await, next(&mut channel).await];
+    assert!(again.iter().any(|line| line.contains(r#""sid":"s""#)), "{again:?}");
+    let mut request = *b"GET /?sid=s HTTP/1.1\r\n\r\n";
+    client.write_all(&request).unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut request)).await.unwrap().unwrap();
+    assert!(timeout(Duration::ZERO, drain).await.is_err(), "nothing tells the program to shut down");
+    let _client = hand_over(&channel);
+    timeout(PATIENCE, accepting).await.unwrap().unwrap();
+    drop(session);
+}
+
+#[tokio::test]
 async fn without_sidetrack_foreign_requests_are_served_and_a_worker_may_leave() {
     let door = Door::new();
     let path = door.path();
