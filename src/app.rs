@@ -5,7 +5,7 @@ mod summary;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
@@ -152,7 +152,7 @@ impl App {
         ));
         let router = Router {
             settings: config.route.clone(),
-            sessions,
+            sessions: Arc::clone(&sessions),
             fleet: Arc::clone(&fleet),
             policy: Arc::clone(&policy),
             telemetry: Arc::clone(&telemetry),
@@ -183,8 +183,15 @@ impl App {
         tasks.spawn(Arc::clone(&pipeline).take_back());
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
         if let Some(admin) = admin {
-            let (policy, fleet, watch) = (Arc::clone(&policy), Arc::clone(&fleet), Arc::clone(&watch));
-            tasks.spawn(admin.serve(Authority { policy, fleet, watch }));
+            tasks.spawn(admin.serve(Authority {
+                policy: Arc::clone(&policy),
+                fleet: Arc::clone(&fleet),
+                watch: Arc::clone(&watch),
+                sessions: Arc::clone(&sessions),
+                servers: Arc::clone(&servers),
+                telemetry: Arc::clone(&telemetry),
+                started: SystemTime::now(),
+            }));
         }
         let what = summary::What {
             command: config.command.clone(),

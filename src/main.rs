@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use sidetrack::admin::Ctl;
 use sidetrack::app::{App, Outcome};
 use sidetrack::author::{self, Task};
 use sidetrack::cli::{self, Action, Order};
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         }),
         Action::Join(options) => Err(join::join(&options)),
         Action::Policy(order) => policy(&order),
+        Action::Ctl(ctl) => ask(&ctl),
         Action::Author(task) => author(&task),
         Action::DemoWorker => demo_worker(),
     };
@@ -39,6 +41,11 @@ fn policy(order: &Order) -> Result<Outcome, Problems> {
     let done = runtime()?.block_on(admin::carry_out(order));
     done.map(|done| if done { Outcome::Drained } else { Outcome::GaveUp })
         .map_err(|error| Problems::one("policy", error))
+}
+
+fn ask(ctl: &Ctl) -> Result<Outcome, Problems> {
+    let asked = runtime()?.block_on(ctl.carry_out());
+    asked.map(|()| Outcome::Drained).map_err(|error| Problems::one("ctl", error))
 }
 
 fn author(task: &Task) -> Result<Outcome, Problems> {

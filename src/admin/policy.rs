@@ -181,6 +181,6 @@ fn told(swapped: &Swapped) -> Value {
     })
 }
 
-fn time(time: SystemTime) -> String {
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }

@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Path as UrlPath, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,9 +17,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-use super::policy;
+use super::{metrics, policy, run};
+use crate::listener::Servers;
 use crate::policy::{Chain, Watch};
+use crate::session::SessionTable;
 use crate::sys::unix::{self, SocketFile};
+use crate::telemetry::Telemetry;
 use crate::worker::Fleet;
 
 /// What the admin interface has authority over.
@@ -28,6 +32,11 @@ pub struct Authority {
     pub fleet: Arc<Fleet>,
     /// Told when a link has got another file.
     pub watch: Arc<Watch>,
+    pub sessions: Arc<SessionTable>,
+    pub servers: Arc<Servers>,
+    pub telemetry: Arc<Telemetry>,
+    /// When the run began.
+    pub started: SystemTime,
 }
 
 /// The bound socket. Its file goes with the value.
@@ -56,6 +65,20 @@ impl Admin {
         let Self { listener, file } = self;
         let routes = Router::new()
             .route(
+                "/v1/status",
+                get(async |State(authority): State<Authority>| {
+                    reply(StatusCode::OK, &run::status(&authority))
+                }),
+            )
+            .route(
+                "/v1/workers",
+                get(async |State(authority): State<Authority>| {
+                    reply(StatusCode::OK, &run::workers(&authority))
+                }),
+            )
+            .route("/v1/sessions/{sid}", get(session))
+            .route("/metrics", get(scrape))
+            .route(
                 "/v1/policy",
                 get(|State(authority): State<Authority>| async move {
                     reply(StatusCode::OK, &policy::status(&authority))
@@ -70,6 +93,20 @@ impl Admin {
             tracing::error!(%error, "the admin interface has ended");
         }
         drop(file);
+    }
+}
+
+async fn session(State(authority): State<Authority>, UrlPath(sid): UrlPath<String>) -> Response {
+    match run::session(&authority, &sid) {
+        Ok(value) => reply(StatusCode::OK, &value),
+        Err(error) => failure(StatusCode::NOT_FOUND, &error),
+    }
+}
+
+async fn scrape(State(authority): State<Authority>) -> Response {
+    match metrics::scrape(&authority) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The command line, as typed. What the words mean is the business of [`crate::config`].
 
 mod author;
+mod ctl;
 mod policy;
 
 pub use policy::{Order, Verb};
@@ -9,6 +10,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::admin::Ctl;
 use crate::author::Task;
 use crate::config::{Given, KEYS, Key, Kind, Setting};
 use crate::join::Options;
@@ -44,6 +46,8 @@ pub enum Action {
     Join(Options),
     /// Ask something of a running sidetrack.
     Policy(Order),
+    /// Ask a running sidetrack what it does.
+    Ctl(Ctl),
     /// Something for whoever writes a policy.
     Author(Task),
     /// One of the demo's own workers.
@@ -83,6 +87,7 @@ pub fn command() -> Command {
             settings(Command::new("demo").about("Serve a page that shows sessions and their workers, live"))
                 .mut_arg("command", |arg| arg.hide(true)),
         )
+        .subcommand(ctl::command())
         .subcommand(policy::command())
         .subcommand(join())
         .subcommand(Command::new("demo-worker").hide(true))
@@ -156,6 +161,7 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("policy", matches) => {
             author::task(matches).map(Action::Author).or_else(|| policy::order(matches).map(Action::Policy))
         }
+        ("ctl", matches) => ctl::ctl(matches).map(Action::Ctl),
         ("join", matches) => join_options(matches).map(Action::Join),
         ("demo-worker", _) => Some(Action::DemoWorker),
         _ => None,

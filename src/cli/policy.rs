@@ -110,7 +110,7 @@ pub(super) fn admin() -> Arg {
         .help("The admin socket; without it, that of the one sidetrack you run")
 }
 
-fn asking(command: Command) -> Command {
+pub(super) fn asking(command: Command) -> Command {
     command
         .arg(admin())
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer as JSON"))

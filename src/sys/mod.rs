@@ -3,6 +3,7 @@
 
 pub mod cpu;
 pub mod limits;
+pub mod process;
 pub mod reactor;
 pub mod socket;
 pub mod unix;

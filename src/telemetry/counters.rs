@@ -21,6 +21,30 @@ impl Counter {
     }
 }
 
+/// Counters by HTTP status, from 400 to 599.
+#[derive(Debug)]
+pub struct ByStatus([Counter; 200]);
+
+impl Default for ByStatus {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl ByStatus {
+    /// Counts one; a status that is none of those is left out.
+    pub fn one(&self, status: u16) {
+        if let Some(counter) = status.checked_sub(400).and_then(|at| self.0.get(usize::from(at))) {
+            counter.one();
+        }
+    }
+
+    /// Those that there were.
+    pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
+        (400..).zip(&self.0).map(|(status, counter)| (status, counter.get())).filter(|(_, count)| *count > 0)
+    }
+}
+
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
         /// All figures.
@@ -32,7 +56,12 @@ macro_rules! counters {
         impl Counters {
             /// Names and values, in the order of their declaration.
             pub fn snapshot(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name.get()),)+].into_iter()
+                self.explained().map(|(name, _, count)| (name, count))
+            }
+
+            /// Names, what they mean, and values.
+            pub fn explained(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), concat!($($doc),+).trim_ascii(), self.$name.get()),)+].into_iter()
             }
         }
     };

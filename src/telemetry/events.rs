@@ -151,6 +151,7 @@ impl Telemetry {
             Event::Headless { peer, why } => headless(self, peer, why),
             Event::Refused { peer, refusal } => {
                 counters.refused.one();
+                self.refusals.one(refusal.status);
                 debug!(?peer, status = refusal.status, reason = refusal.reason, "refused");
             }
             Event::Rerouted { peer, attempt } => {

@@ -5,11 +5,13 @@ mod counters;
 mod events;
 pub mod trace;
 
-pub use counters::{Counter, Counters};
+pub use counters::{ByStatus, Counter, Counters};
 pub use events::Event;
 
 /// The figures of one run.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     pub counters: Counters,
+    /// What `refused` counts, by status.
+    pub refusals: ByStatus,
 }

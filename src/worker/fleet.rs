@@ -179,11 +179,15 @@ impl Fleet {
         self.telemetry.counters.handed_off.add(count);
     }
 
+    /// Every worker, whatever its standing.
+    pub(super) fn workers(&self) -> Vec<Arc<Worker>> {
+        self.lock().workers.clone()
+    }
+
     /// Reads everything that workers have said so far. Called before an unknown session is
     /// believed to be unknown.
     pub fn read_all(&self) {
-        let workers = self.lock().workers.clone();
-        for worker in workers {
+        for worker in self.workers() {
             // A channel that ends here is noticed by whoever attends the worker.
             let _ = dialogue::listen(self, &worker);
         }

@@ -7,6 +7,7 @@
 mod adapter;
 mod attend;
 mod backoff;
+mod census;
 mod channel;
 mod dialogue;
 mod fleet;
@@ -20,10 +21,12 @@ pub mod supervisor;
 mod worker;
 
 pub use backoff::Restarts;
+pub use census::WorkerReport;
 pub use fleet::{Fleet, HandedBack, Returned, Undelivered, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
 pub use supervisor::Fatal;
+pub use worker::Standing;
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -133,11 +133,21 @@ pub enum Offer {
 }
 
 impl Load {
+    #[must_use]
+    pub fn sessions(&self) -> u32 {
+        counted(&self.sessions)
+    }
+
+    /// Connections in the worker's hands as far as it reports their end.
+    #[must_use]
+    pub fn sockets(&self) -> u32 {
+        counted(&self.sockets)
+    }
+
     /// Sessions open, and connections in the worker's hands as far as it reports their end.
     #[must_use]
     pub fn total(&self) -> u32 {
-        let sum = self.sessions.load(Ordering::Relaxed).max(0) + self.sockets.load(Ordering::Relaxed).max(0);
-        u32::try_from(sum).unwrap_or(u32::MAX)
+        self.sessions().saturating_add(self.sockets())
     }
 
     pub fn session_opened(&self) {
@@ -158,6 +168,11 @@ impl Load {
         let less = |now: i64| Some(now.saturating_sub(count).max(0));
         let _ = self.sockets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
+}
+
+/// A count may be below zero for a moment: an end can be heard of before the beginning.
+fn counted(count: &AtomicI64) -> u32 {
+    u32::try_from(count.load(Ordering::Relaxed).max(0)).unwrap_or(u32::MAX)
 }
 
 impl Worker {

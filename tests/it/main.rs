@@ -9,6 +9,7 @@
 mod balance;
 mod broadcast;
 mod browser;
+mod ctl;
 mod death;
 mod dev;
 #[path = "../guests.rs"]

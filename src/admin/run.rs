@@ -1,0 +1,75 @@
+//! The run as it is: who works, for whom, and what has happened.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+
+use super::server::Authority;
+use crate::worker::{Origin, Standing, WorkerReport};
+
+/// Everything at a glance.
+pub(super) fn status(authority: &Authority) -> Value {
+    let addresses: Vec<_> = authority.servers.addresses().iter().map(ToString::to_string).collect();
+    let figures: Map<_, _> = authority
+        .telemetry
+        .counters
+        .snapshot()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    let policies: Vec<_> = authority.policy.describe().links.iter().map(|link| link.policy.clone()).collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "since": super::policy::time(authority.started),
+        "uptime_s": SystemTime::now().duration_since(authority.started).unwrap_or_default().as_secs(),
+        "addresses": addresses,
+        "policy": policies,
+        "sessions": authority.sessions.len(),
+        "workers": workers(authority),
+        "figures": figures,
+    })
+}
+
+/// Every worker.
+pub(super) fn workers(authority: &Authority) -> Value {
+    authority.fleet.census().iter().map(worker).collect()
+}
+
+/// Who has a session.
+pub(super) fn session(authority: &Authority, sid: &str) -> Result<Value, String> {
+    let owner =
+        authority.sessions.owner(sid).ok_or_else(|| format!("nobody is known to have session `{sid}`"))?;
+    let owner = authority.fleet.census().into_iter().find(|worker| worker.id == owner);
+    let owner = owner.ok_or_else(|| format!("the worker of session `{sid}` has just gone"))?;
+    Ok(json!({ "session": sid, "worker": owner.slot, "id": owner.id.0, "pid": owner.pid }))
+}
+
+fn worker(report: &WorkerReport) -> Value {
+    let standing = match report.standing {
+        Standing::Starting => "starting",
+        Standing::Ready => "ready",
+        Standing::Unresponsive => "unresponsive",
+        Standing::Leaving => "leaving",
+    };
+    let origin = match report.origin {
+        Origin::Started => "started",
+        Origin::Joined => "joined",
+    };
+    json!({
+        "worker": report.slot,
+        "id": report.id.0,
+        "pid": report.pid,
+        "origin": origin,
+        "standing": standing,
+        "weight": report.facts.weight,
+        "labels": report.facts.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>(),
+        "load": report.load,
+        "sessions": report.sessions,
+        "sockets": report.sockets,
+        "unacknowledged": report.unacknowledged,
+        "queued": report.queued,
+        "handed_off": report.handed_off,
+        "handed_back": report.handed_back,
+        "ready_s": report.ready_since.map(|since| since.elapsed().as_secs()),
+    })
+}

@@ -1,0 +1,127 @@
+//! What a running sidetrack tells of itself agrees with what its clients have counted.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{Sidetrack, eventually, get, poll_session, sidetrack, worker};
+
+fn start(socket: &Path) -> Sidetrack {
+    let path = socket.display().to_string();
+    sidetrack(worker("listen.js"))
+        .with(&["--admin", &path, "--label", "w1:zone=eu", "--weight", "w1=2"])
+        .start()
+}
+
+fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
+        .arg("ctl")
+        .args(words)
+        .arg("--admin")
+        .arg(socket)
+        .output()
+        .expect("the program starts");
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+fn json(socket: &Path, words: &[&str]) -> Value {
+    let (code, said) = ctl(socket, &[words, &["--json"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+/// `GET /metrics`, as Prometheus asks.
+fn metrics(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).expect("the admin socket is there");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
+    answer
+}
+
+/// The value of one figure, labels included in its name.
+fn figure(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+#[test]
+fn figures_agree_with_what_clients_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let running = start(&socket);
+    for _ in 0..40 {
+        assert_eq!(get(running.address(), "/pid").status, 200);
+    }
+    let (sid, pid) = poll_session(running.address());
+    let status = eventually("all is told", || {
+        let status = json(&socket, &["status"]);
+        (status["figures"]["sockets_closed"].as_u64()? == 41).then_some(status)
+    });
+    let figures = &status["figures"];
+    for name in ["accepted", "handed_off", "acknowledged"] {
+        assert_eq!(figures[name], 41, "{name}: {status}");
+    }
+    assert_eq!(
+        (&figures["refused"], &figures["sessions_opened"], &status["sessions"]),
+        (&0.into(), &1.into(), &1.into())
+    );
+    let workers = json(&socket, &["workers"]);
+    let sum = |key: &str| -> u64 {
+        workers.as_array().expect("a list").iter().filter_map(|w| w[key].as_u64()).sum()
+    };
+    assert_eq!((sum("handed_off"), sum("sessions"), sum("unacknowledged")), (41, 1, 0), "{workers}");
+    let second = &workers[1];
+    assert_eq!(
+        (&second["worker"], &second["weight"], &second["labels"]["zone"]),
+        (&"w1".into(), &2.into(), &"eu".into())
+    );
+    assert!(
+        workers.as_array().expect("a list").iter().all(|worker| worker["standing"] == "ready"),
+        "{workers}"
+    );
+
+    let found = json(&socket, &["session", &sid]);
+    assert_eq!(found["pid"], pid);
+    let (code, said) = ctl(&socket, &["session", "no/such one"]);
+    assert_eq!(
+        (code, said.trim()),
+        (Some(2), "sidetrack: ctl: nobody is known to have session `no/such one`")
+    );
+
+    let text = metrics(&socket);
+    assert_eq!(figure(&text, "sidetrack_accepted_total"), 41.0);
+    assert_eq!(figure(&text, "sidetrack_acknowledged_total"), 41.0);
+    assert_eq!(figure(&text, "sidetrack_sessions"), 1.0);
+    assert_eq!(figure(&text, "sidetrack_worker_ready{worker=\"w2\"}"), 1.0);
+    let handed_off: f64 = (0..3)
+        .map(|slot| figure(&text, &format!("sidetrack_worker_handed_off_total{{worker=\"w{slot}\"}}")))
+        .sum();
+    assert_eq!(handed_off, 41.0);
+    assert_eq!(figure(&text, "sidetrack_policy_generation{link=\"least-connection\"}"), 1.0);
+    assert_eq!(figure(&text, "sidetrack_policy_calls_total{link=\"least-connection\"}"), 41.0);
+    assert_eq!(figure(&text, "sidetrack_policy_faults_total{link=\"least-connection\",kind=\"trap\"}"), 0.0);
+    assert!(
+        figure(&text, "sidetrack_descriptors") > 5.0 && figure(&text, "sidetrack_cpu_seconds_total") > 0.0
+    );
+    assert!(text.contains("# HELP sidetrack_handed_back Connections that workers handed back"), "{text}");
+    assert!(text.trim_end().ends_with("# EOF"), "{text}");
+
+    let (code, said) = ctl(&socket, &["status"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("41 accepted, 41 handed off, 0 handed back, 0 refused"), "{said}");
+    running.stop();
+}
+
+#[test]
+fn without_a_running_sidetrack_it_says_so() {
+    let (code, said) = ctl(Path::new("/nobody/here.sock"), &["status"]);
+    assert_eq!(code, Some(2));
+    assert!(said.starts_with("sidetrack: ctl: nobody answers at /nobody/here.sock"), "{said}");
+}
