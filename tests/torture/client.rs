@@ -294,11 +294,11 @@ impl Client {
         }
     }
 
-    /// Its worker, or the one it was for, was killed; or somebody was meanwhile, whom the policy may
-    /// have chosen for it.
+    /// Its worker, or the one it was for, was killed. A request without a session may have been anybody's
+    /// whom the policy has chosen for it. What two workers that live have to do with is never lost.
     fn excusable(&self, held: &Held, owner: Option<u32>, start: Instant) -> bool {
-        let concerned = [held.holder, owner].into_iter().flatten();
-        concerned.into_iter().any(|pid| self.ledger.is_dead(pid)) || self.ledger.killed_since(start)
+        let mut concerned = [held.holder, owner].into_iter().flatten();
+        concerned.any(|pid| self.ledger.is_dead(pid)) || owner.is_none() && self.ledger.killed_since(start)
     }
 
     fn fail(&self, kind: &str, held: &Held, owner: Option<u32>, problem: &str) {

@@ -5,8 +5,9 @@
 //!
 //! Every client has a few connections and a few Socket.IO sessions on different workers, and sends
 //! each request over any of its connections, so most are misplaced at first. What is sent follows
-//! from the seed, and so does what the workers are; how the clients interleave does not. Without
-//! arguments it is one of the tests.
+//! from the seed, and so does what the workers are; how the clients interleave does not. `--log FILE`
+//! keeps what sidetrack and its workers say. Without arguments it is one of the tests: a short run with
+//! Node workers and one with workers of every language.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
 #![allow(clippy::print_stdout, reason = "a program of its own, which reports what it has counted")]
@@ -18,6 +19,7 @@ mod request;
 #[allow(dead_code, unused_imports, reason = "shared with the other tests, which use all of it")]
 mod support;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -27,6 +29,9 @@ use client::Client;
 use ledger::Ledger;
 use support::{every_language, kill, sidetrack, worker};
 
+/// What a plain `cargo test` runs: Node alone, and every language.
+const SEEDS: [u64; 2] = [1, 3];
+
 const CLIENTS: u64 = 12;
 const WORKERS: usize = 4;
 
@@ -35,16 +40,28 @@ const SHORTEST_PEACE: Duration = Duration::from_millis(700);
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str, default: u64| {
-        let place = words.iter().position(|word| word == name);
-        place.map_or(default, |place| words[place + 1].parse().unwrap_or_else(|_| panic!("{name} NUMBER")))
-    };
     // What `cargo test NAME` and `--list` pass on concerns the other tests.
     if words.iter().any(|word| word == "--list") {
         return ExitCode::SUCCESS;
     }
-    let (requests, seed) = (option("--requests", 3000), option("--seed", 1));
-    let kills = option("--kills", (requests / 5000).max(2));
+    let text = |name: &str| {
+        let place = words.iter().position(|word| word == name)?;
+        Some(words.get(place + 1).unwrap_or_else(|| panic!("{name} WHAT?")))
+    };
+    let number = |name: &str| text(name).map(|word| word.parse().unwrap_or_else(|_| panic!("{name} NUMBER")));
+    let requests = number("--requests").unwrap_or(4000);
+    let kills = number("--kills").unwrap_or((requests / 5000).max(2));
+    let log = text("--log").map(Path::new);
+    let seeds = number("--seed").map_or(SEEDS.to_vec(), |seed| vec![seed]);
+    if seeds.into_iter().all(|seed| holds(requests, seed, kills, log)) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// One run; true when nothing went wrong.
+fn holds(requests: u64, seed: u64, kills: u64, log: Option<&Path>) -> bool {
     let (kind, command) = match seed % 3 {
         0 => ("Node, Python and Rust", every_language()),
         1 => ("listen.js", worker("listen.js")),
@@ -52,7 +69,9 @@ fn main() -> ExitCode {
     };
 
     println!("{requests} requests of {CLIENTS} clients to {WORKERS} × {kind}, {kills} kills, seed {seed}");
-    let running = sidetrack(command).workers(WORKERS).with(&["--restarts", "100000"]).alone().start();
+    let level = if log.is_some() { "debug" } else { "info" };
+    let running =
+        sidetrack(command).workers(WORKERS).with(&["--restarts", "100000", "--log", level]).alone().start();
     let (address, start) = (running.address(), Instant::now());
     let ledger = Arc::new(Ledger::new(requests));
     let clients: Vec<_> = (0..CLIENTS)
@@ -86,13 +105,16 @@ fn main() -> ExitCode {
     let counts = ["accepted", "handed_back", "rerouted", "refused", "channel_errors", "workers_lost"];
     let counts: Vec<_> = counts.iter().map(|name| format!("{name} {}", stopped.count(name))).collect();
     println!("{ledger}\n{seconds:.1} s; sidetrack counted: {}", counts.join(", "));
-    let failures = ledger.failures();
-    if failures.is_empty() {
-        return ExitCode::SUCCESS;
+    if let Some(log) = log {
+        std::fs::write(log, &stopped.log).unwrap();
     }
+    let failures = ledger.failures();
     for failure in failures.iter().take(20) {
         println!("FAILED {failure}");
     }
-    println!("{} failures; repeat with: --requests {requests} --seed {seed} --kills {kills}", failures.len());
-    ExitCode::FAILURE
+    if !failures.is_empty() {
+        let count = failures.len();
+        println!("{count} failures; repeat with: --requests {requests} --seed {seed} --kills {kills}");
+    }
+    failures.is_empty()
 }
