@@ -27,6 +27,7 @@ mod host;
 mod instance;
 mod load;
 mod native;
+mod script;
 mod settings;
 mod slot;
 mod source;

@@ -147,6 +147,7 @@ impl Slot {
         LinkStatus {
             name: self.name.clone(),
             policy: version.link.source.to_string(),
+            script: version.link.source.is_script(),
             options: version.link.options.clone(),
             generation: live.generation,
             digest: Some(version.digest),
