@@ -25,11 +25,18 @@ const BATCHES: usize = 200;
 
 fn main() {
     println!("{:<32} {:>8} {:>8} {:>8}  ns per decision", "workers", 4, 64, 1024);
-    for policy in BuiltIn::ALL {
+    let all = if std::env::var_os("SCRIPTS").is_some() { &[][..] } else { &BuiltIn::ALL };
+    for &policy in all {
         for source in [PolicySource::Native(policy), PolicySource::BuiltIn(policy)] {
             let [few, some, many] = [4, 64, 1024].map(|workers| decision(&source, workers));
             println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", source.to_string());
         }
+    }
+    let scripts = std::env::var("SCRIPTS").unwrap_or_default();
+    for script in scripts.split_whitespace() {
+        let source = PolicySource::File(script.into());
+        let [few, some, many] = [4, 64, 1024].map(|workers| decision(&source, workers));
+        println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", source.to_string());
     }
     let source = PolicySource::BuiltIn(BuiltIn::LeastConnection);
     let cold = quickest(|| drop(black_box(load(&source))));
@@ -37,12 +44,13 @@ fn main() {
 }
 
 fn load(source: &PolicySource) -> Chain {
-    let (PolicySource::BuiltIn(policy) | PolicySource::Native(policy)) = source else {
-        panic!("{source} is no built-in")
+    let options = match source {
+        PolicySource::BuiltIn(policy) | PolicySource::Native(policy) => policy.example(),
+        PolicySource::File(_) => "{}",
     };
-    let link = PolicyLink { source: source.clone(), options: policy.example().to_owned() };
+    let link = PolicyLink { source: source.clone(), options: options.to_owned() };
     let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
-    match Chain::build(&[link], &Settings { cache: false, ..Settings::default() }, &nobody) {
+    match Chain::build(&[link], &Settings { cache: matches!(source, PolicySource::File(_)), ..Settings::default() }, &nobody) {
         Ok(chain) => chain,
         Err(error) => panic!("{error}"),
     }
