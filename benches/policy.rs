@@ -48,9 +48,18 @@ fn load(source: &PolicySource) -> Chain {
         PolicySource::BuiltIn(policy) | PolicySource::Native(policy) => policy.example(),
         PolicySource::File(_) => "{}",
     };
-    let link = PolicyLink { source: source.clone(), options: options.to_owned() };
+    let mut link = PolicyLink { source: source.clone(), options: options.to_owned() };
+    if let (Some(engine), PolicySource::File(path)) = (std::env::var_os("ENGINE"), source) {
+        let text = std::fs::read_to_string(path).unwrap();
+        link.options = serde_json::json!({"script": text, "name": "x.js"}).to_string();
+        link.source = PolicySource::File(engine.into());
+    }
     let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
-    match Chain::build(&[link], &Settings { cache: matches!(source, PolicySource::File(_)), ..Settings::default() }, &nobody) {
+    match Chain::build(
+        &[link],
+        &Settings { cache: matches!(source, PolicySource::File(_)), ..Settings::default() },
+        &nobody,
+    ) {
         Ok(chain) => chain,
         Err(error) => panic!("{error}"),
     }

@@ -10,5 +10,6 @@ mod artefacts;
 mod broken;
 mod contract;
 mod hostile;
+mod script;
 mod support;
 mod swap;

@@ -20,8 +20,8 @@ static RUNTIME: AtomicPtr<q::JSRuntime> = AtomicPtr::new(ptr::null_mut());
 /// How often QuickJS may ask whether to go on, in the present call.
 static PATIENCE: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// The stack that scripts may use; Rust leaves 1 MiB for all.
-const STACK: usize = 512 << 10;
+/// The stack that scripts may use: what makes QuickJS end a recursion, with its place, before the host does.
+const STACK: usize = 128 << 10;
 
 /// A JavaScript exception is waiting in the context; see [`caught`].
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Exception {
 pub fn start(memory: usize) {
     // SAFETY: the functions are called in the order that quickjs.h asks for, with what they returned.
     unsafe {
-        let runtime = q::JS_NewRuntime();
+        let runtime = q::JS_NewRuntime2(&allocator::FUNCTIONS, ptr::null_mut());
         q::JS_SetMemoryLimit(runtime, memory as _);
         q::JS_SetMaxStackSize(runtime, STACK as _);
         q::JS_SetInterruptHandler(runtime, Some(asked_to_go_on), ptr::null_mut());
@@ -74,6 +74,51 @@ pub fn start(memory: usize) {
         q::JS_AddIntrinsicTypedArrays(context);
         q::JS_AddIntrinsicPromise(context);
         q::JS_AddIntrinsicWeakRef(context);
+    }
+}
+
+/// The allocator that QuickJS has anyway, with the sizes that it needs for its memory limit and to know
+/// when to look for garbage: by itself it believes that this platform cannot tell them.
+mod allocator {
+    use super::{c_void, q};
+
+    unsafe extern "C" {
+        safe fn malloc(size: usize) -> *mut c_void;
+        safe fn calloc(count: usize, size: usize) -> *mut c_void;
+        fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void;
+        fn free(pointer: *mut c_void);
+        fn malloc_usable_size(pointer: *const c_void) -> usize;
+    }
+
+    pub static FUNCTIONS: q::JSMallocFunctions = q::JSMallocFunctions {
+        js_calloc: Some(new_zeroed),
+        js_malloc: Some(new),
+        js_free: Some(end),
+        js_realloc: Some(resize),
+        js_malloc_usable_size: Some(size),
+    };
+
+    unsafe extern "C" fn new_zeroed(_: *mut c_void, count: q::size_t, size: q::size_t) -> *mut c_void {
+        calloc(count as usize, size as usize)
+    }
+
+    unsafe extern "C" fn new(_: *mut c_void, size: q::size_t) -> *mut c_void {
+        malloc(size as usize)
+    }
+
+    unsafe extern "C" fn end(_: *mut c_void, pointer: *mut c_void) {
+        // SAFETY: QuickJS hands back what it was given, here and below.
+        unsafe { free(pointer) };
+    }
+
+    unsafe extern "C" fn resize(_: *mut c_void, pointer: *mut c_void, size: q::size_t) -> *mut c_void {
+        // SAFETY: as above.
+        unsafe { realloc(pointer, size as usize) }
+    }
+
+    unsafe extern "C" fn size(pointer: *const c_void) -> q::size_t {
+        // SAFETY: as above.
+        unsafe { malloc_usable_size(pointer) as q::size_t }
     }
 }
 

@@ -8,8 +8,12 @@ use sidetrack_policy::{Decision, Refusal, WorkerId};
 use crate::js::{self, Exception, Name, Thrown, Value};
 use crate::{api, roster};
 
-/// QuickJS asks whether to go on after so many instructions of the tightest of loops, in fuel.
-const FUEL_PER_PATIENCE: u64 = 1_000_000;
+/// QuickJS asks whether to go on after 10,000 turns of a loop. If each takes less than 200 units of
+/// fuel, as in most loops that do not end, the budget is not used up when this many were spent for each
+/// question; and the script's place is known. Others end when the fuel does.
+const FUEL_PER_PATIENCE: u64 = 2_000_000;
+/// What the top level and `configure` get, in decisions.
+const SETUP: u32 = 100;
 /// What the component itself needs of its memory, before any script.
 const OWN_MEMORY: u64 = 3 << 20;
 
@@ -20,6 +24,13 @@ pub struct Bounds {
     pub memory: u64,
     /// Of a decision.
     pub fuel: u64,
+}
+
+impl Bounds {
+    /// How often a decision may be asked whether it goes on.
+    fn patience(self) -> u32 {
+        u32::try_from(self.fuel / FUEL_PER_PATIENCE).unwrap_or(u32::MAX)
+    }
 }
 
 /// A script in service.
@@ -83,6 +94,7 @@ impl Script {
         }
         js::start(usize::try_from(bounds.memory.saturating_sub(OWN_MEMORY)).unwrap_or(usize::MAX));
         let request = api::install()?;
+        js::be_patient(bounds.patience().saturating_mul(SETUP));
         let failed = |thrown| complaint(name, js::caught(thrown));
         let plain = |what: String| Complaint { text: format!("{name}: {what}") };
         let exports = js::module(text, name).map_err(failed)?.map_err(plain)?;
@@ -297,8 +309,7 @@ impl Script {
     }
 
     fn be_patient(&self) {
-        let times = self.bounds.fuel / FUEL_PER_PATIENCE;
-        js::be_patient(u32::try_from(times).unwrap_or(u32::MAX));
+        js::be_patient(self.bounds.patience());
     }
 
     fn complaint(&self, thrown: Thrown) -> Complaint {
