@@ -9,6 +9,7 @@
 mod artefacts;
 mod broken;
 mod contract;
+mod engine;
 mod hostile;
 mod script;
 mod support;

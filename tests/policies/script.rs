@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sidetrack::policy::{
-    Answer, Carried, Chain, Event, Limits, LinkName, PolicyLink, PolicySource, Replacement, Request,
-    SessionOwner, Settings, Watch,
+    Answer, Carried, Chain, Event, Limits, LinkName, PolicyLink, PolicySource, Replacement, SessionOwner,
+    Settings, Watch,
 };
 use sidetrack::types::{Decision, Refusal, Roster, WorkerId, WorkerInfo};
 
@@ -469,7 +469,8 @@ fn memory_is_bounded_and_a_script_may_notice() {
     let megabytes = refusal.reason.parse::<u32>().unwrap() / 1000;
     assert!((9..13).contains(&megabytes), "of 16 MiB: {megabytes}");
     // 80 MB of cycles: they are collected.
-    assert!(matches!(ask("garbage").decision, Decision::Refuse(_)));
+    let answer = ask("garbage");
+    assert!(matches!(answer.decision, Decision::Refuse(_)), "{answer:?}");
     assert_eq!(script.chain.counts().faults.total(), 1);
 }
 
@@ -664,7 +665,7 @@ fn state_goes_from_text_to_text() {
     assert_eq!(script.pick(&[0; 3]), 7);
     script.write("export const balance = workers => workers[2], save = () => 1, reads = () => true; export function restore(state) {\n if (state !== 1) throw new Error('what?') }");
     let error = script.reload().unwrap_err();
-    assert!(error.contains("it refused the state of the version before: mine.js:2:28: Error: what?; to begin without state use --discard-state"), "{error}");
+    assert!(error.contains("it refused the state of the version before: mine.js:2:29: Error: what?; to begin without state use --discard-state"), "{error}");
     script.write("export const balance = workers => workers[2];");
     assert_eq!(script.reload(), Ok(Carried::Dropped));
     assert_eq!(script.pick(&[0; 3]), 7);
@@ -679,7 +680,7 @@ fn state_goes_from_text_to_text() {
     let picks = [(); 5].map(|()| script.pick(&[0; 3]));
     assert_eq!(
         (picks, script.fault().as_str()),
-        ([5, 6, 7, 5, 6], "balance trapped: mine.js:3:93: TypeError: cannot read property 'x' of null")
+        ([5, 6, 7, 5, 6], "balance trapped: mine.js:3:99: TypeError: cannot read property 'x' of null")
     );
     assert_eq!(script.pick(&[0; 3]), 6, "saved after four calls, the fifth is forgotten");
     assert_eq!(script.chain.counts().states_lost, 0);

@@ -73,7 +73,11 @@ pub fn set_inside(inside: bool) {
 }
 
 fn inside() -> Result<()> {
-    if INSIDE.get() { Ok(()) } else { Err(js::type_error("there is no request outside `balance` and `find`")) }
+    if INSIDE.get() {
+        Ok(())
+    } else {
+        Err(js::type_error("there is no request outside `balance` and `find`"))
+    }
 }
 
 /// Puts everything in its place and returns the object for requests.
@@ -109,7 +113,11 @@ fn name(arguments: Arguments<'_>) -> Result<String> {
 
 fn key(arguments: Arguments<'_>) -> Result<String> {
     let key = arguments.get(0);
-    if key.is_string() { key.to_text() } else { Err(js::type_error("expected a string as the first argument")) }
+    if key.is_string() {
+        key.to_text()
+    } else {
+        Err(js::type_error("expected a string as the first argument"))
+    }
 }
 
 fn text(text: fn() -> String) -> Result<Value> {

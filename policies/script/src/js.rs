@@ -9,7 +9,7 @@ use std::ffi::{CString, c_int, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
 use std::slice;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use rquickjs_sys as q;
 
@@ -19,6 +19,10 @@ static CONTEXT: AtomicPtr<q::JSContext> = AtomicPtr::new(ptr::null_mut());
 static RUNTIME: AtomicPtr<q::JSRuntime> = AtomicPtr::new(ptr::null_mut());
 /// How often QuickJS may ask whether to go on, in the present call.
 static PATIENCE: AtomicU32 = AtomicU32::new(u32::MAX);
+
+/// At this size garbage is looked for at the latest. After a look QuickJS waits until the heap has grown
+/// by half, which may be more than it may ever grow.
+static FULL: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// The stack that scripts may use: what makes QuickJS end a recursion, with its place, before the host does.
 const STACK: usize = 128 << 10;
@@ -55,6 +59,7 @@ pub struct Exception {
 
 /// Starts the engine. `memory` is what it may allocate.
 pub fn start(memory: usize) {
+    FULL.store(memory / 4 * 3, Relaxed);
     // SAFETY: the functions are called in the order that quickjs.h asks for, with what they returned.
     unsafe {
         let runtime = q::JS_NewRuntime2(&allocator::FUNCTIONS, ptr::null_mut());
@@ -221,15 +226,16 @@ impl Value {
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
         // SAFETY: both texts end with a zero, as JS_ParseJSON wants it.
         let (json, name) = (terminated(json), terminated(name));
-        checked(unsafe { q::JS_ParseJSON(context(), json.as_ptr(), json.as_bytes().len() as _, name.as_ptr()) })
+        checked(unsafe {
+            q::JS_ParseJSON(context(), json.as_ptr(), json.as_bytes().len() as _, name.as_ptr())
+        })
     }
 
     /// Its JSON; none for what has none, such as a function.
     pub fn to_json(&self) -> Result<Option<String>> {
         // SAFETY: all values are alive and not taken.
-        let text = checked(unsafe {
-            q::JS_JSONStringify(context(), self.0, q::JS_UNDEFINED, q::JS_UNDEFINED)
-        })?;
+        let text =
+            checked(unsafe { q::JS_JSONStringify(context(), self.0, q::JS_UNDEFINED, q::JS_UNDEFINED) })?;
         if text.is_nothing() { Ok(None) } else { text.to_text().map(Some) }
     }
 
@@ -360,9 +366,7 @@ impl Value {
         let getter = native(name, 0, function, q::JSCFunctionEnum_JS_CFUNC_getter_magic)?.into_raw();
         let name = Name::new(name);
         // SAFETY: the property takes over the getter.
-        done(unsafe {
-            q::JS_DefinePropertyGetSet(context(), self.0, name.0, getter, q::JS_UNDEFINED, FLAGS)
-        })
+        done(unsafe { q::JS_DefinePropertyGetSet(context(), self.0, name.0, getter, q::JS_UNDEFINED, FLAGS) })
     }
 
     pub fn freeze(&self) -> Result<()> {
@@ -378,10 +382,16 @@ impl Value {
             *raw = argument.0;
         }
         let count = arguments.len().min(MOST) as c_int;
+        let (runtime, full) = (RUNTIME.load(Relaxed), FULL.load(Relaxed) as q::size_t);
+        // SAFETY: the runtime is alive.
+        unsafe {
+            if q::JS_GetGCThreshold(runtime) > full {
+                q::JS_SetGCThreshold(runtime, full);
+            }
+        }
         // SAFETY: the arguments outlive the call, which does not take them.
-        let answer = checked(unsafe {
-            q::JS_Call(context(), self.0, q::JS_UNDEFINED, count, raw.as_mut_ptr())
-        })?;
+        let answer =
+            checked(unsafe { q::JS_Call(context(), self.0, q::JS_UNDEFINED, count, raw.as_mut_ptr()) })?;
         run_jobs()?;
         Ok(answer)
     }
@@ -602,4 +612,3 @@ extern "C" fn __rquickjs_host_now_us() -> f64 {
     let microseconds = (sidetrack_policy::host::now() / 1000) as f64;
     microseconds
 }
-

@@ -135,7 +135,9 @@ impl Script {
         if script.balance.is_none() && script.find.is_none() {
             let found = js::names(&exports)?;
             let found = if found.is_empty() { "no export".to_owned() } else { found.join(", ") };
-            return Err(plain(format!("expected `export function balance(workers, request)`, found {found}")));
+            return Err(plain(format!(
+                "expected `export function balance(workers, request)`, found {found}"
+            )));
         }
         if script.save.is_some() != script.restore.is_some() {
             return Err(plain("`save` and `restore` only make sense together: export both".to_owned()));
@@ -149,7 +151,9 @@ impl Script {
                 }
             }
             None if options.trim() != "{}" => {
-                return Err(plain(format!("it takes no options, as it exports no `configure`; found {options}")));
+                return Err(plain(format!(
+                    "it takes no options, as it exports no `configure`; found {options}"
+                )));
             }
             None => {}
         }
