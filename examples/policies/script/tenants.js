@@ -16,5 +16,5 @@ export function balance(workers, request) {
   const tenant = request.header(header);
   if (!tenant) return;
   const own = workers.filter(worker => worker.labels.tenant === tenant);
-  return leastLoaded(own) ?? refuse(503, { retryAfter: 5, text: `no worker for ${tenant}\n` });
+  return leastLoaded(own) ?? refuse(503, { retryAfter: 5, text: `no worker for ${tenant}` });
 }
