@@ -128,7 +128,7 @@ fn a_script_sees_the_request_and_throws_with_its_line() {
     assert_eq!(status["counts"]["faults"]["trap"], 1, "{status}");
     let stopped = running.stop();
     assert!(
-        stopped.log.contains("mine.js:2:39: TypeError: cannot read property 'x' of null"),
+        stopped.log.contains("mine.js:2:34: TypeError: cannot read property 'x' of null"),
         "{}",
         stopped.log
     );

@@ -775,6 +775,13 @@ fn the_examples_do_what_they_say() {
     assert_eq!(ask("").link, LinkName::Last, "who is no tenant's is for the next policy");
     assert!(refused(&read("tenants.js"), r#"{"header": 5}"#).contains("expected a header's name"));
 
+    let mut turns = Script::new(&read("round-robin.js"));
+    turns.roster = workers.clone();
+    assert_eq!([(); 4].map(|()| turns.pick(&[9, 0, 0])), [1, 2, 3, 1]);
+    let mut least = Script::new(&read("least-connection.js"));
+    least.roster = workers.clone();
+    assert_eq!([[2, 1, 1], [1, 1, 0], [0, 0, 0]].map(|loads| least.pick(&loads)), [2, 3, 1]);
+
     let mut warm = Script::new(&read("warm-up.js"));
     warm.roster = workers;
     // All are new, and so all are equal; later w1 is known for long and takes its full share.
