@@ -1,7 +1,8 @@
-//! What a decision costs: each built-in policy as component and as native twin.
+//! What a decision costs: each built-in policy as component and as native twin, and scripts.
 //!
 //! ```sh
 //! cargo bench --bench policy
+//! cargo bench --bench policy -- script     # only what has this in its name
 //! ```
 //!
 //! Wall-clock time of one thread, the quickest of many batches of a few milliseconds: interruptions
@@ -17,30 +18,58 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidetrack::policy::{BuiltIn, Chain, PolicyLink, PolicySource, Request, SessionOwner, Settings};
+use sidetrack::policy::{
+    BuiltIn, Chain, PolicyLink, PolicySource, Replacement, Request, SessionOwner, Settings,
+};
 use sidetrack::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
 
 const BATCH: Duration = Duration::from_millis(3);
 const BATCHES: usize = 200;
 
+/// Scripts that look at nothing, at all workers, and at the request.
+const SCRIPTS: [&str; 3] = ["round-robin.js", "least-connection.js", "rooms.js"];
+
 fn main() {
+    // Cargo adds flags of its own.
+    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     println!("{:<32} {:>8} {:>8} {:>8}  ns per decision", "workers", 4, 64, 1024);
-    for policy in BuiltIn::ALL {
-        for source in [PolicySource::Native(policy), PolicySource::BuiltIn(policy)] {
+    let built_in = BuiltIn::ALL.map(|policy| [PolicySource::Native(policy), PolicySource::BuiltIn(policy)]);
+    let scripts = SCRIPTS.map(script);
+    for source in built_in.into_iter().flatten().chain(scripts) {
+        if shown(&source).contains(&wanted) {
             let [few, some, many] = [4, 64, 1024].map(|workers| decision(&source, workers));
-            println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", source.to_string());
+            println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", shown(&source));
         }
     }
-    let source = PolicySource::BuiltIn(BuiltIn::LeastConnection);
-    let cold = quickest(|| drop(black_box(load(&source))));
-    println!("loading least-connection: {:.1} ms", cold / 1e6);
+    let least = PolicySource::BuiltIn(BuiltIn::LeastConnection);
+    for (source, what) in
+        [(least, "least-connection"), (script("round-robin.js"), "a script, engine included")]
+    {
+        let cold = quickest(|| drop(black_box(load(&source))));
+        println!("loading {what}: {:.1} ms", cold / 1e6);
+    }
+    let source = script("round-robin.js");
+    let chain = load(&source);
+    let by = Replacement { link: PolicyLink::plain(source), discard_state: false, forgive: false };
+    let swap = quickest(|| drop(black_box(chain.replace(None, &by))));
+    println!("replacing a script: {:.2} ms", swap / 1e6);
+}
+
+fn script(name: &str) -> PolicySource {
+    PolicySource::File(format!("{}/examples/policies/script/{name}", env!("CARGO_MANIFEST_DIR")).into())
+}
+
+/// A script by its file, anything else as the user writes it.
+fn shown(source: &PolicySource) -> String {
+    if source.is_script() { format!("script {}", source.name()) } else { source.to_string() }
 }
 
 fn load(source: &PolicySource) -> Chain {
-    let (PolicySource::BuiltIn(policy) | PolicySource::Native(policy)) = source else {
-        panic!("{source} is no built-in")
+    let options = match source {
+        PolicySource::BuiltIn(policy) | PolicySource::Native(policy) => policy.example(),
+        PolicySource::File(_) => "{}",
     };
-    let link = PolicyLink { source: source.clone(), options: policy.example().to_owned() };
+    let link = PolicyLink { source: source.clone(), options: options.to_owned() };
     let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
     match Chain::build(&[link], &Settings { cache: false, ..Settings::default() }, &nobody) {
         Ok(chain) => chain,

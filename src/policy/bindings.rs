@@ -36,6 +36,11 @@ pub(super) mod events {
     });
 }
 
+/// What the script engine tells beyond the contract.
+pub(super) mod script {
+    wasmtime::component::bindgen!({ path: "policies/script/wit", world: "engine" });
+}
+
 // Public only within this private module: `with` above re-exports it from generated code.
 pub use routing::sidetrack::policy::types;
 pub(super) use routing::sidetrack::policy::{host, request, store};

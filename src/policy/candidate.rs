@@ -10,6 +10,7 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::instance::{Instance, Question, StartError, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
+use super::script;
 use super::version::{Digest, Version};
 use super::{Clock, Event, Limits, PolicyLink, Request, SessionOwner};
 use crate::types::{Decision, Roster, WorkerId};
@@ -60,7 +61,7 @@ impl Candidate {
                 limits,
             };
             let read = load::read(link)?;
-            let size = read.bytes.len();
+            let size = read.size();
             let (version, _) = load::load(read, &around)?;
             Ok(Self { version, around, size })
         };
@@ -101,7 +102,7 @@ impl Candidate {
     /// # Errors
     /// When it cannot be had, although one could when the policy was loaded.
     pub fn start(&self) -> Result<Run, StartFailure> {
-        self.configured(&self.version.link.options)
+        self.begin(&self.version.options)
     }
 
     /// A new instance with other options.
@@ -109,8 +110,15 @@ impl Candidate {
     /// # Errors
     /// What the policy says to them, or how it failed.
     pub fn configured(&self, options: &str) -> Result<Run, StartFailure> {
+        match script::with_options(&self.version, options) {
+            Some(wrapped) => self.begin(&wrapped),
+            None => self.begin(options),
+        }
+    }
+
+    fn begin(&self, configuration: &str) -> Result<Run, StartFailure> {
         let apart = Surroundings { store: Arc::default(), ..self.around.clone() };
-        match Instance::configured(&self.version, options, &apart, self.around.limits.setup_fuel) {
+        match Instance::configured(&self.version, configuration, &apart, self.around.limits.setup_fuel) {
             Ok(instance) => Ok(Run { instance }),
             Err(StartError::Refused(said)) => Err(StartFailure::Refused(said)),
             Err(StartError::Fault(fault)) => Err(StartFailure::Fault(fault)),

@@ -81,12 +81,13 @@ pub struct Description {
 
 impl fmt::Display for Description {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for LinkStatus { name, generation, digest, interfaces, in_service, .. } in &self.links {
+        for LinkStatus { name, script, generation, digest, interfaces, in_service, .. } in &self.links {
             let Some(digest) = digest else {
                 write!(f, "{name} (native), then ")?;
                 continue;
             };
-            write!(f, "{name} (component {digest}, generation {generation}")?;
+            let kind = if *script { "script" } else { "component" };
+            write!(f, "{name} ({kind} {digest}, generation {generation}")?;
             if !interfaces.is_empty() {
                 write!(f, ", with {}", interfaces.join(", "))?;
             }
@@ -457,6 +458,7 @@ impl Link {
                 LinkStatus {
                     name: name.clone(),
                     policy: format!("native:{}", twin.built_in()),
+                    script: false,
                     options: twin.options().to_owned(),
                     generation: 0,
                     digest: None,

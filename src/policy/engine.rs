@@ -3,9 +3,12 @@
 //! Calls are bounded by fuel, which counts instructions and so never blames a policy for a busy
 //! machine. The clock is only the backstop for what fuel cannot see.
 
+use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use wasmtime::component::Component;
 
 /// How often the clock ticks: the grain of every deadline.
 const TICK: Duration = Duration::from_millis(50);
@@ -18,6 +21,8 @@ const MEMORY_RESERVATION: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Engine {
     inner: wasmtime::Engine,
+    /// The script engine, compiled once for all scripts.
+    script: OnceLock<Component>,
     stop: Option<mpsc::Sender<()>>,
     ticker: Option<JoinHandle<()>>,
 }
@@ -45,11 +50,23 @@ impl Engine {
                 }
             })
             .map_err(|error| format!("cannot start the policy clock: {error}"))?;
-        Ok(Self { inner, stop: Some(stop), ticker: Some(ticker) })
+        Ok(Self { inner, script: OnceLock::new(), stop: Some(stop), ticker: Some(ticker) })
     }
 
     pub(super) const fn inner(&self) -> &wasmtime::Engine {
         &self.inner
+    }
+
+    /// The script engine, which `compile` makes when there is none yet.
+    pub(super) fn for_scripts<E>(
+        &self,
+        compile: impl FnOnce() -> Result<Component, E>,
+    ) -> Result<Component, E> {
+        if let Some(component) = self.script.get() {
+            return Ok(component.clone());
+        }
+        let component = compile()?;
+        Ok(self.script.get_or_init(|| component).clone())
     }
 
     /// A deadline in ticks that is never reached before `time` has passed, and at most one tick

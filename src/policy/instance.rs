@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use wasmtime::Store;
 
-use super::bindings::{events, routing, schema, sessions, state, types};
+use super::bindings::{events, routing, schema, script, sessions, state, types};
 use super::cache::Cache;
 use super::engine::Engine;
 use super::fault::Fault;
@@ -62,6 +62,7 @@ pub(super) struct Instance {
     state: Option<state::RoutingState>,
     schema: Option<schema::RoutingSchema>,
     events: Option<events::RoutingEvents>,
+    script: Option<script::Engine>,
     decision: Budget,
     limits: Limits,
     /// The roster it was given last.
@@ -88,10 +89,10 @@ impl From<Fault> for StartError {
 impl Instance {
     /// Instantiates and configures. `fuel` is for both together.
     pub(super) fn start(version: &Version, around: &Surroundings, fuel: u64) -> Result<Self, StartError> {
-        Self::configured(version, &version.link.options, around, fuel)
+        Self::configured(version, &version.options, around, fuel)
     }
 
-    /// The same with other options than the link's.
+    /// The same with another text for `configure` than the version's.
     pub(super) fn configured(
         version: &Version,
         options: &str,
@@ -117,14 +118,17 @@ impl Instance {
             Ok(instance) => instance,
             Err(error) => return Err(Fault::new("instantiation", &error, store.data()).into()),
         };
-        let (routing, sessions, state, schema, events) = (|| {
+        let (routing, sessions, state, schema, events, script) = (|| {
             let store = &mut store;
             let sessions = version.sessions.as_ref().map(|found| found.load(&mut *store, &instance));
             let state = version.state.as_ref().map(|found| found.load(&mut *store, &instance));
             let schema = version.schema.as_ref().map(|found| found.load(&mut *store, &instance));
             let events = version.events.as_ref().map(|found| found.load(&mut *store, &instance));
+            let script = version.script.as_ref().map(|found| found.load(&mut *store, &instance));
             let routing = version.routing.load(&mut *store, &instance)?;
-            Ok((routing, sessions.transpose()?, state.transpose()?, schema.transpose()?, events.transpose()?))
+            let (sessions, state) = (sessions.transpose()?, state.transpose()?);
+            let (schema, events) = (schema.transpose()?, events.transpose()?);
+            Ok((routing, sessions, state, schema, events, script.transpose()?))
         })()
         .map_err(|error: wasmtime::Error| StartError::Types(one_line(&format!("{error:#}"))))?;
         match routing.sidetrack_policy_policy().call_configure(&mut store, options) {
@@ -140,6 +144,7 @@ impl Instance {
             state,
             schema,
             events,
+            script,
             decision,
             limits,
             roster: None,
@@ -203,6 +208,14 @@ impl Instance {
     /// Whether the instance was given this worker.
     pub(super) fn knows(&self, worker: WorkerId) -> bool {
         self.known.contains(&worker)
+    }
+
+    /// The optional interfaces that its script needs; none when it is not the script engine.
+    pub(super) fn interfaces(&mut self) -> Result<Option<Vec<String>>, Fault> {
+        self.begin(self.decision);
+        let Some(script) = &self.script else { return Ok(None) };
+        let interfaces = script.sidetrack_script_script().call_interfaces(&mut self.store);
+        self.end("interfaces", interfaces).map(Some)
     }
 
     /// Its state, when it has any to save.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::contract::ContractError;
 use super::fault::Fault;
 use super::instance::{Instance, Question, StartError, Surroundings};
+use super::script;
 use super::version::{Digest, Version};
 use super::{PolicyLink, PolicySource, Request};
 use crate::types::{Decision, Head, Roster, WorkerId, WorkerInfo};
@@ -30,6 +31,9 @@ pub enum LoadProblem {
     Contract(ContractError),
     #[error("`configure` refused the options: {0}")]
     Options(String),
+    /// In the script engine's words, which begin with the file and mostly the line.
+    #[error("{0}")]
+    Script(String),
     /// It failed before or in a call that only tries it out.
     #[error("a trial call failed: {0}")]
     Trial(Fault),
@@ -69,10 +73,27 @@ impl From<StartError> for LoadProblem {
 /// A policy's file as it was read, and what it is to be configured with.
 pub(super) struct Read {
     pub(super) link: PolicyLink,
-    /// A component, or a core module with embedded type information.
-    pub(super) bytes: Cow<'static, [u8]>,
-    /// Of the bytes.
+    pub(super) code: Code,
+    /// Of what was in the file.
     pub(super) digest: Digest,
+}
+
+impl Read {
+    /// Of what was in the file, in bytes.
+    pub(super) fn size(&self) -> usize {
+        match &self.code {
+            Code::Wasm(bytes) => bytes.len(),
+            Code::Script(text) => text.len(),
+        }
+    }
+}
+
+/// What is to be run.
+pub(super) enum Code {
+    /// A component, or a core module with embedded type information.
+    Wasm(Cow<'static, [u8]>),
+    /// The text of a script, for the engine that comes with sidetrack.
+    Script(String),
 }
 
 /// Reads what a link names.
@@ -82,19 +103,33 @@ pub(super) fn read(link: &PolicyLink) -> Result<Read, LoadProblem> {
         PolicySource::File(path) => Cow::Owned(fs::read(path).map_err(LoadProblem::Read)?),
     };
     let digest = Digest::of(&bytes);
-    Ok(Read { link: link.clone(), bytes, digest })
+    let code = if link.source.is_script() {
+        Code::Script(script::text(bytes.into_owned()).map_err(LoadProblem::Script)?)
+    } else {
+        Code::Wasm(bytes)
+    };
+    Ok(Read { link: link.clone(), code, digest })
 }
 
 /// Compiles, configures and tries a policy. The instance is fresh: the trial ran on another.
 pub(super) fn load(read: Read, around: &Surroundings) -> Result<(Arc<Version>, Instance), LoadProblem> {
     let fuel = around.limits.setup_fuel;
-    let mut version = Version::compile(&around.engine, &around.cache, read)?;
+    let mut version = Version::compile(&around.engine, &around.cache, read, &around.limits)?;
     // What it keeps while it is tried is not to be found later.
     let apart = Surroundings { store: Arc::default(), ..around.clone() };
-    let mut trial = Instance::start(&version, &apart, fuel)?;
+    let start = |version: &Version, around| {
+        Instance::start(version, around, fuel).map_err(|error| match error {
+            StartError::Refused(said) if version.script.is_some() => LoadProblem::Script(said),
+            error => error.into(),
+        })
+    };
+    let mut trial = start(&version, &apart)?;
     version.configure_fuel = fuel.saturating_sub(trial.fuel_left());
+    if let Some(interfaces) = trial.interfaces()? {
+        version.narrow(&interfaces);
+    }
     try_out(&mut trial)?;
-    let instance = Instance::start(&version, around, fuel)?;
+    let instance = start(&version, around)?;
     Ok((Arc::new(version), instance))
 }
 

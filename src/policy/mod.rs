@@ -29,6 +29,7 @@ mod host;
 mod instance;
 mod load;
 mod native;
+mod script;
 mod settings;
 mod slot;
 mod source;

@@ -147,6 +147,7 @@ impl Slot {
         LinkStatus {
             name: self.name.clone(),
             policy: version.link.source.to_string(),
+            script: version.link.source.is_script(),
             options: version.link.options.clone(),
             generation: live.generation,
             digest: Some(version.digest),
@@ -187,7 +188,12 @@ impl Slot {
                 reply.explanation = explanation;
                 match live.check(&decision) {
                     Ok(()) => reply.decision = Some(decision),
-                    Err(why) if asked.listening => reply.explanation = Some(why),
+                    Err(why) if asked.listening => {
+                        reply.explanation = Some(match reply.explanation {
+                            Some(said) => format!("{why}; it said: {said}"),
+                            None => why,
+                        });
+                    }
                     Err(_) => {}
                 }
                 if let Some(failure) = live.note_trial(asked.loads, self.around.limits.decision_fuel) {

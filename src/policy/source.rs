@@ -12,7 +12,7 @@ pub enum PolicySource {
     /// The same compiled natively, without a component in front of it: for measuring what the
     /// component costs.
     Native(BuiltIn),
-    /// A component, or a core module with embedded type information.
+    /// A component, a core module with embedded type information, or a script.
     File(PathBuf),
 }
 
@@ -84,7 +84,7 @@ pub enum BuiltIn {
 
 /// A name that is neither a policy nor a file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no policy `{0}`: expected {names} or the path of a .wasm file", names = BuiltIn::names())]
+#[error("no policy `{0}`: expected {names} or the path of a .wasm or .js file", names = BuiltIn::names())]
 pub struct UnknownPolicy(pub String);
 
 /// What is known of a built-in policy.
@@ -238,15 +238,26 @@ impl fmt::Display for BuiltIn {
 }
 
 impl PolicySource {
-    /// What to call the policy in logs.
+    /// What to call the policy in logs: a script by its file's whole name, as its errors do.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::BuiltIn(known) | Self::Native(known) => known.name().to_owned(),
-            Self::File(path) => path
-                .file_stem()
-                .map_or_else(|| path.to_string_lossy(), |stem| stem.to_string_lossy())
-                .into_owned(),
+            Self::File(path) => {
+                let name = if self.is_script() { path.file_name() } else { path.file_stem() };
+                name.unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            }
+        }
+    }
+
+    /// Whether it is a JavaScript file, which the engine in [`script`](super::script) runs.
+    #[must_use]
+    pub fn is_script(&self) -> bool {
+        match self {
+            Self::File(path) => {
+                path.extension().is_some_and(|extension| extension == "js" || extension == "mjs")
+            }
+            Self::BuiltIn(_) | Self::Native(_) => false,
         }
     }
 }
@@ -298,6 +309,19 @@ mod tests {
             let error = parse(unknown).expect_err(unknown).to_string();
             assert!(error.contains("least-connection, power-of-two, random, round-robin"), "{error}");
         }
+    }
+
+    #[test]
+    fn scripts_are_known_by_their_extension() {
+        let source = |text: &str| text.parse::<PolicySource>().unwrap();
+        for (text, name) in [("./mine.js", "mine.js"), ("a.b/my.policy.mjs", "my.policy.mjs")] {
+            assert!(source(text).is_script(), "{text}");
+            assert_eq!(source(text).name(), name);
+        }
+        for text in ["./mine.wasm", "./js", "mine.js/policy.wasm", "random", "native:random"] {
+            assert!(!source(text).is_script(), "{text}");
+        }
+        assert_eq!(source("./mine.wasm").name(), "mine");
     }
 
     #[test]

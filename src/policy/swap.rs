@@ -161,6 +161,8 @@ impl Tenure {
 pub struct LinkStatus {
     pub name: String,
     pub policy: String,
+    /// Whether it is a script.
+    pub script: bool,
     pub options: String,
     pub generation: u64,
     /// None for a native link.

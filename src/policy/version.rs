@@ -7,13 +7,13 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
-use super::bindings::{events, host, request, routing, schema, sessions, state, store};
+use super::bindings::{events, host, request, routing, schema, script, sessions, state, store};
 use super::cache::Cache;
 use super::contract::{self, ContractError, Kind};
 use super::engine::Engine;
 use super::host::HostState;
-use super::load::Read;
-use super::{PolicyLink, one_line};
+use super::load::{Code, Read};
+use super::{Limits, PolicyLink, one_line};
 
 /// SHA-256 of a policy file. Displayed as its first twelve digits, in full with `{:#}`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,8 +46,10 @@ impl fmt::Debug for Digest {
 /// A compiled policy. Instances are made from it without looking anything up again.
 pub(super) struct Version {
     pub(super) name: Arc<str>,
-    /// Where it came from, and what it is configured with.
+    /// Where it came from, with the user's options.
     pub(super) link: PolicyLink,
+    /// What it is configured with.
+    pub(super) options: String,
     /// Of its file.
     pub(super) digest: Digest,
     pub(super) pre: InstancePre<HostState>,
@@ -57,17 +59,31 @@ pub(super) struct Version {
     pub(super) state: Option<state::RoutingStateIndices>,
     pub(super) schema: Option<schema::RoutingSchemaIndices>,
     pub(super) events: Option<events::RoutingEventsIndices>,
+    /// Of the script engine only: which of the above the script needs.
+    pub(super) script: Option<script::EngineIndices>,
     /// What `configure` took when the version was loaded: a new instance after a trap gets little
     /// more, since it is made while a connection waits.
     pub(super) configure_fuel: u64,
 }
 
 impl Version {
-    /// Compiles a component, or a core module with embedded type information.
-    pub(super) fn compile(engine: &Engine, cache: &Cache, read: Read) -> Result<Self, ContractError> {
+    /// Compiles a component, or a core module with embedded type information; or takes the script
+    /// engine, which is compiled already if any script is.
+    pub(super) fn compile(
+        engine: &Engine,
+        cache: &Cache,
+        read: Read,
+        limits: &Limits,
+    ) -> Result<Self, ContractError> {
         let types = |error: wasmtime::Error| ContractError::Types(one_line(&format!("{error:#}")));
-        let Read { link, bytes, digest } = read;
-        let component = component(engine, cache, &bytes, digest)?;
+        let Read { link, code, digest } = read;
+        let (component, options) = match &code {
+            Code::Wasm(bytes) => (component(engine, cache, bytes, digest)?, link.options.clone()),
+            Code::Script(text) => {
+                let compile = || component(engine, cache, super::script::ENGINE, *super::script::DIGEST);
+                (engine.for_scripts(compile)?, super::script::options(text, &link, limits))
+            }
+        };
         let exports = exports(engine, &component)?;
 
         let mut linker = Linker::new(engine.inner());
@@ -79,6 +95,7 @@ impl Version {
         Ok(Self {
             name: link.source.name().into(),
             link,
+            options,
             digest,
             routing: routing::RoutingIndices::new(&pre).map_err(types)?,
             sessions: has("sessions")
@@ -94,9 +111,22 @@ impl Version {
                 .then(|| events::RoutingEventsIndices::new(&pre))
                 .transpose()
                 .map_err(types)?,
+            script: matches!(code, Code::Script(_))
+                .then(|| script::EngineIndices::new(&pre))
+                .transpose()
+                .map_err(types)?,
             pre,
             configure_fuel: 0,
         })
+    }
+
+    /// Calls none but these of the optional interfaces from now on.
+    pub(super) fn narrow(&mut self, interfaces: &[String]) {
+        let needed = |name: &str| interfaces.iter().any(|needed| needed == name);
+        self.sessions.take_if(|_| !needed("sessions"));
+        self.state.take_if(|_| !needed("state"));
+        self.schema.take_if(|_| !needed("schema"));
+        self.events.take_if(|_| !needed("events"));
     }
 
     /// The names of the optional interfaces it exports.

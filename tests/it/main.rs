@@ -24,6 +24,7 @@ mod limits;
 mod peers;
 mod policy;
 mod regressions;
+mod script;
 mod start;
 mod stop;
 mod suites;

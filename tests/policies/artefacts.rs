@@ -145,11 +145,11 @@ fn check_vectors(policy: BuiltIn, source: &PolicySource) {
     }
 }
 
-fn rustc() -> String {
+pub fn rustc() -> String {
     run(Command::new("rustc").current_dir(root()).arg("--version")).expect("rustc runs").trim().to_owned()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     format!("{:#}", Digest::of(bytes))
 }
 
@@ -193,7 +193,7 @@ fn sources(policy: BuiltIn) -> String {
 }
 
 /// The files under a folder, as paths from the root.
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+pub fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(root().join(folder)).expect("a source folder can be listed") {
         let path = folder.join(entry.expect("a source folder can be listed").file_name());
         if root().join(&path).is_dir() { collect(&path, files) } else { files.push(path) }

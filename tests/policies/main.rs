@@ -11,8 +11,10 @@ mod artefacts;
 mod author;
 mod broken;
 mod contract;
+mod engine;
 #[path = "../guests.rs"]
 mod guests;
 mod hostile;
+mod script;
 mod support;
 mod swap;

@@ -50,9 +50,9 @@ fn main() -> ExitCode {
     };
     let number = |name: &str| text(name).map(|word| word.parse().unwrap_or_else(|_| panic!("{name} NUMBER")));
     let requests = number("--requests").unwrap_or(4000);
-    let kills = number("--kills").unwrap_or((requests / 5000).max(2));
+    let kills = number("--kills").unwrap_or_else(|| (requests / 5000).max(2));
     let log = text("--log").map(Path::new);
-    let seeds = number("--seed").map_or(SEEDS.to_vec(), |seed| vec![seed]);
+    let seeds = number("--seed").map_or_else(|| SEEDS.to_vec(), |seed| vec![seed]);
     if seeds.into_iter().all(|seed| holds(requests, seed, kills, log)) {
         ExitCode::SUCCESS
     } else {
