@@ -1,8 +1,7 @@
-//! What a decision costs: each built-in policy as component and as native twin, or policies of your own.
+//! What a decision costs: each built-in policy as component and as native twin.
 //!
 //! ```sh
 //! cargo bench --bench policy
-//! cargo bench --bench policy -- ./mine.wasm './other.wasm{"key": "value"}'
 //! ```
 //!
 //! Wall-clock time of one thread, the quickest of many batches of a few milliseconds: interruptions
@@ -25,47 +24,33 @@ const BATCH: Duration = Duration::from_millis(3);
 const BATCHES: usize = 200;
 
 fn main() {
-    // cargo passes flags of its own.
-    let given: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let chosen = given.iter().map(|text| text.parse().unwrap_or_else(|error| panic!("{error}"))).collect();
-    let links = if given.is_empty() { built_ins() } else { chosen };
     println!("{:<32} {:>8} {:>8} {:>8}  ns per decision", "workers", 4, 64, 1024);
-    for link in &links {
-        let [few, some, many] = [4, 64, 1024].map(|workers| decision(link, workers));
-        println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", link.source.to_string());
+    for policy in BuiltIn::ALL {
+        for source in [PolicySource::Native(policy), PolicySource::BuiltIn(policy)] {
+            let [few, some, many] = [4, 64, 1024].map(|workers| decision(&source, workers));
+            println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", source.to_string());
+        }
     }
-    for link in links.iter().filter(|link| matches!(link.source, PolicySource::File(_))) {
-        let begin = Instant::now();
-        drop(black_box(load(link, false)));
-        let compiled = begin.elapsed().as_secs_f64() * 1e3;
-        let cached = quickest(|| drop(black_box(load(link, true)))) / 1e6;
-        println!("loading {}: {compiled:.0} ms, {cached:.1} ms once it was compiled", link.source);
-    }
-    if given.is_empty() {
-        let link = PolicyLink::plain(PolicySource::BuiltIn(BuiltIn::LeastConnection));
-        let cold = quickest(|| drop(black_box(load(&link, false))));
-        println!("loading least-connection: {:.1} ms", cold / 1e6);
-    }
+    let source = PolicySource::BuiltIn(BuiltIn::LeastConnection);
+    let cold = quickest(|| drop(black_box(load(&source))));
+    println!("loading least-connection: {:.1} ms", cold / 1e6);
 }
 
-/// Every built-in, natively and as a component, with the options it cannot do without.
-fn built_ins() -> Vec<PolicyLink> {
-    let twins = |policy| [PolicySource::Native(policy), PolicySource::BuiltIn(policy)].map(|it| (policy, it));
-    let link = |(policy, source): (BuiltIn, _)| PolicyLink { source, options: policy.example().to_owned() };
-    BuiltIn::ALL.into_iter().flat_map(twins).map(link).collect()
-}
-
-fn load(link: &PolicyLink, cache: bool) -> Chain {
+fn load(source: &PolicySource) -> Chain {
+    let (PolicySource::BuiltIn(policy) | PolicySource::Native(policy)) = source else {
+        panic!("{source} is no built-in")
+    };
+    let link = PolicyLink { source: source.clone(), options: policy.example().to_owned() };
     let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
-    match Chain::build(std::slice::from_ref(link), &Settings { cache, ..Settings::default() }, &nobody) {
+    match Chain::build(&[link], &Settings { cache: false, ..Settings::default() }, &nobody) {
         Ok(chain) => chain,
         Err(error) => panic!("{error}"),
     }
 }
 
 /// Nanoseconds of `Chain::balance`, loads and request in hand.
-fn decision(link: &PolicyLink, workers: u32) -> f64 {
-    let chain = load(link, matches!(link.source, PolicySource::File(_)));
+fn decision(source: &PolicySource, workers: u32) -> f64 {
+    let chain = load(source);
     let worker = |id| WorkerInfo {
         id: WorkerId(id),
         name: format!("w{id}"),
@@ -84,7 +69,7 @@ fn decision(link: &PolicyLink, workers: u32) -> f64 {
             loads[id as usize] = loads[id as usize].wrapping_add(1);
         }
     });
-    assert_eq!(chain.counts().faults.total(), 0, "{link}");
+    assert_eq!(chain.counts().faults.total(), 0, "{source}");
     time
 }
 
