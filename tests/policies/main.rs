@@ -9,6 +9,7 @@
 
 mod artefacts;
 mod author;
+mod bindings;
 mod broken;
 mod contract;
 #[path = "../guests.rs"]
