@@ -114,3 +114,10 @@ int strcmp(const char *left, const char *right) {
         left++, right++;
     return (unsigned char)*left - (unsigned char)*right;
 }
+
+char *strchr(const char *string, int character) {
+    for (; *string != (char)character; string++)
+        if (!*string)
+            return NULL;
+    return (char *)string;
+}

@@ -9,5 +9,6 @@ void *memset(void *to, int byte, size_t size);
 int memcmp(const void *left, const void *right, size_t size);
 size_t strlen(const char *string);
 int strcmp(const char *left, const char *right);
+char *strchr(const char *string, int character);
 
 #endif
