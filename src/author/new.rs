@@ -31,6 +31,8 @@ pub enum Language {
     JavaScript,
     Python,
     C,
+    /// JavaScript that sidetrack runs as it is.
+    Script,
 }
 
 /// A file of a template: where it goes, and what it says for a policy of that name.
@@ -45,24 +47,27 @@ macro_rules! files {
 
 const RUST: &[File] = files!("templates/rust/" => "":
     ".cargo/config.toml" ".gitignore" "Cargo.lock" "Cargo.toml" "README.md" "sidetrack-policy/Cargo.toml"
-    "src/lib.rs");
+    "scenario.toml" "src/lib.rs");
 const RUST_SDK: &[File] = files!("src/" => "sidetrack-policy/src/":
     "export.rs" "guest.rs" "host.rs" "lib.rs" "native.rs" "request.rs" "store.rs" "types.rs");
 const JAVASCRIPT: &[File] = files!("templates/javascript/" => "":
     ".gitignore" "README.md" "package-lock.json" "package.json" "policy.js" "policy.test.js"
-    "sidetrack.d.ts" "sidetrack.test-host.js" "wit/world.wit");
+    "scenario.toml" "sidetrack.d.ts" "sidetrack.test-host.js" "wit/world.wit");
 const PYTHON: &[File] = files!("templates/python/" => "":
-    ".gitignore" "Makefile" "README.md" "policy.py" "requirements.txt" "test_policy.py" "wit/world.wit");
+    ".gitignore" "Makefile" "README.md" "policy.py" "requirements.txt" "scenario.toml"
+    "test_policy.py" "wit/world.wit");
 const C: &[File] = files!("templates/c/" => "":
-    ".gitignore" "Makefile" "README.md" "policy.c" "policy_test.c" "sidetrack/bindings.c"
+    ".gitignore" "Makefile" "README.md" "policy.c" "policy_test.c" "scenario.toml" "sidetrack/bindings.c"
     "sidetrack/bindings.h" "sidetrack/common.c" "sidetrack/component.c" "sidetrack/interfaces.h"
     "sidetrack/libc/libc.c" "sidetrack/libc/stdlib.h" "sidetrack/libc/string.h" "sidetrack/native.c"
     "sidetrack/native.h" "sidetrack/sidetrack.h");
 
+const SCRIPT: &[File] = files!("templates/script/" => "": "README.md" "my-policy.js" "scenario.toml");
+
 const CONTRACT: &str = include_str!("../../wit/policy.wit");
 
 impl Language {
-    pub const ALL: [Self; 4] = [Self::Rust, Self::JavaScript, Self::Python, Self::C];
+    pub const ALL: [Self; 5] = [Self::Rust, Self::JavaScript, Self::Python, Self::C, Self::Script];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -71,6 +76,7 @@ impl Language {
             Self::JavaScript => "javascript",
             Self::Python => "python",
             Self::C => "c",
+            Self::Script => "script",
         }
     }
 
@@ -91,6 +97,7 @@ impl Language {
             Self::JavaScript => [JAVASCRIPT, &[File("wit/deps/policy.wit", CONTRACT)], &[]],
             Self::Python => [PYTHON, &[File("wit/deps/policy.wit", CONTRACT)], &[]],
             Self::C => [C, &[], &[]],
+            Self::Script => [SCRIPT, &[], &[]],
         }
     }
 
@@ -101,22 +108,29 @@ impl Language {
             Self::JavaScript => "policy.js",
             Self::Python => "policy.py",
             Self::C => "policy.c",
+            Self::Script => "it",
         }
     }
 
-    /// What must be there before anything else, and the commands that build and test.
-    const fn commands(self) -> (&'static str, &'static str, &'static str) {
+    /// The commands that build, and what is said about each.
+    const fn commands(self) -> &'static [(&'static str, &'static str)] {
+        const TEST: &str = "its unit tests";
         match self {
-            Self::Rust => {
-                ("rustup target add wasm32-unknown-unknown", "cargo build --release", "cargo test")
+            Self::Rust => &[
+                ("rustup target add wasm32-unknown-unknown", "once"),
+                ("cargo build --release", ""),
+                ("cargo test", TEST),
+            ],
+            Self::JavaScript => &[("npm ci", "once"), ("npm run build", ""), ("npm test", TEST)],
+            Self::Python => {
+                &[("apt-get install make python3-venv", "once"), ("make", ""), ("make test", TEST)]
             }
-            Self::JavaScript => ("npm ci", "npm run build", "npm test"),
-            Self::Python => ("apt-get install make python3-venv", "make", "make test"),
-            Self::C => ("apt-get install make clang lld", "make", "make test"),
+            Self::C => &[("apt-get install make clang lld", "once"), ("make", ""), ("make test", TEST)],
+            Self::Script => &[],
         }
     }
 
-    /// What a build leaves behind, below the policy's folder.
+    /// The policy itself: what a build leaves behind, below the policy's folder.
     #[must_use]
     pub fn artefact(self, name: &str) -> PathBuf {
         match self {
@@ -124,6 +138,7 @@ impl Language {
                 .join(name.replace('-', "_"))
                 .with_extension("wasm"),
             Self::JavaScript | Self::Python | Self::C => Path::new(name).with_extension("wasm"),
+            Self::Script => Path::new(name).with_extension("js"),
         }
     }
 }
@@ -139,7 +154,7 @@ impl New {
             ));
         }
         for File(path, text) in self.language.files().into_iter().flatten() {
-            let path = self.folder.join(path);
+            let path = self.folder.join(path.replace(NAME, name));
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder).map_err(|error| made(error, folder))?;
             }
@@ -177,21 +192,26 @@ impl New {
     }
 
     fn next_steps(&self, name: &str) -> String {
-        let language = self.language;
-        let (once, build, test) = language.commands();
         let folder = self.folder.display();
-        let wasm = language.artefact(name);
-        let wasm = wasm.display();
-        format!(
-            "{folder} is a policy in {language_name} that gives connections to the least loaded worker.\n\n  \
-             cd {folder}\n  {once:<38} # once\n  {build:<38} # makes {wasm}\n  {test:<38} # its unit tests\n  \
-             {check:<38} # does it behave?\n  {run}\n\n\
-             Edit {source}; what is built again takes over in a running sidetrack. README.md says more.\n",
-            language_name = language.title(),
-            check = "sidetrack policy check FILE",
-            run = format_args!("sidetrack run --policy ./{wasm} -- node server.js"),
-            source = language.source(),
-        )
+        let artefact = self.language.artefact(name);
+        let artefact = artefact.display();
+        let mut text = format!(
+            "{folder} is a policy, {}, that gives connections to the least loaded worker.\n\n  cd {folder}\n",
+            self.language.title()
+        );
+        for (command, about) in self.language.commands() {
+            let makes = format!("makes {artefact}");
+            let about = if about.is_empty() { &makes } else { *about };
+            text += &format!("  {command:<42} # {about}\n");
+        }
+        text += &format!(
+            "  sidetrack policy check {artefact}\n  sidetrack policy test scenario.toml\n  \
+             sidetrack run --policy ./{artefact} -- node server.js\n\n\
+             Edit {}, and `sidetrack policy dev` puts every change into the sidetrack that runs. README.md says \
+             more.\n",
+            self.language.source()
+        );
+        text
     }
 }
 
@@ -199,10 +219,11 @@ impl Language {
     /// As its people spell it.
     const fn title(self) -> &'static str {
         match self {
-            Self::Rust => "Rust",
-            Self::JavaScript => "JavaScript",
-            Self::Python => "Python",
-            Self::C => "C",
+            Self::Rust => "in Rust",
+            Self::JavaScript => "in JavaScript",
+            Self::Python => "in Python",
+            Self::C => "in C",
+            Self::Script => "a script",
         }
     }
 }
@@ -263,6 +284,9 @@ mod tests {
                     wanted.insert("wit/deps/policy.wit".to_owned());
                 }
                 Language::C => {}
+                Language::Script => {
+                    wanted = wanted.iter().map(|path| path.replace(NAME, "zone-aware")).collect();
+                }
             }
             assert_eq!(made, wanted, "{language:?}");
             for path in made {

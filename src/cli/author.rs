@@ -30,18 +30,20 @@ fn check() -> Command {
 
 fn new() -> Command {
     Command::new("new")
-        .about("Begin a policy: a folder that builds, in Rust, JavaScript, Python or C")
+        .about("Begin a policy: a script, or a folder that builds, in Rust, JavaScript, Python or C")
         .long_about(
-            "Begin a policy: a folder that builds, with unit tests and a README.\n\nIts policy gives connections to \
+            "Begin a policy: a folder with what it takes to build and test it, and a README.\n\nIts policy gives connections to \
              the least loaded worker, and shows where to write something better. Nothing is fetched; what the \
              language's own tools need is said at the end.",
         )
         .after_help(
-            "Languages:\n  rust        30 kB, the quickest; cargo and the target wasm32-unknown-unknown\n  \
-             c           10 kB, as quick; clang and lld\n  javascript  1.6 MB, some 15 times as long a decision; npm\n  \
-             python      18 MB, some 20 times as long, 13 MiB of memory; pip\n\n\
-             Examples:\n  sidetrack policy new zone-aware --lang rust\n  \
-             sidetrack policy new ./policies/rooms --lang javascript",
+            "Languages:\n  script      JavaScript that sidetrack runs as it is: nothing to install, nothing to build\n  \
+             rust        a component of 30 kB, the quickest; cargo and the target wasm32-unknown-unknown\n  \
+             c           10 kB, as quick; clang and lld\n  \
+             javascript  1.6 MB, a decision takes some 15 times as long; npm\n  \
+             python      18 MB, some 20 times as long; pip\n\n\
+             Examples:\n  sidetrack policy new rooms --lang script\n  sidetrack policy new zone-aware --lang rust\n  \
+             sidetrack policy new ./policies/tenants --lang python",
         )
         .arg(
             Arg::new("folder")
@@ -56,7 +58,7 @@ fn new() -> Command {
                 .value_name("LANGUAGE")
                 .required(true)
                 .value_parser(language)
-                .help("rust, javascript, python or c"),
+                .help("script, rust, c, javascript or python"),
         )
 }
 

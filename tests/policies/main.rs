@@ -15,5 +15,6 @@ mod contract;
 #[path = "../guests.rs"]
 mod guests;
 mod hostile;
+mod languages;
 mod support;
 mod swap;
