@@ -101,14 +101,14 @@ impl Language {
         }
     }
 
-    /// What to edit.
-    const fn source(self) -> &'static str {
+    /// What to edit, when that has to be built.
+    const fn source(self) -> Option<&'static str> {
         match self {
-            Self::Rust => "src/lib.rs",
-            Self::JavaScript => "policy.js",
-            Self::Python => "policy.py",
-            Self::C => "policy.c",
-            Self::Script => "it",
+            Self::Rust => Some("src/lib.rs"),
+            Self::JavaScript => Some("policy.js"),
+            Self::Python => Some("policy.py"),
+            Self::C => Some("policy.c"),
+            Self::Script => None,
         }
     }
 
@@ -182,7 +182,10 @@ impl New {
         } else if name.ends_with('-') || name.contains("--") {
             "have single dashes, between words"
         } else if name.len() > LONGEST {
-            return Err(format!("a policy's name has {LONGEST} characters at most: `{name}` has {}", name.len()));
+            return Err(format!(
+                "a policy's name has {LONGEST} characters at most: `{name}` has {}",
+                name.len()
+            ));
         } else if self.language == Language::Rust && TAKEN.contains(&name) {
             return Err(format!("Rust lets no crate be called `{name}`: choose another name"));
         } else {
@@ -196,7 +199,7 @@ impl New {
         let artefact = self.language.artefact(name);
         let artefact = artefact.display();
         let mut text = format!(
-            "{folder} is a policy, {}, that gives connections to the least loaded worker.\n\n  cd {folder}\n",
+            "{folder} is a policy {}that gives connections to the least loaded worker.\n\n  cd {folder}\n",
             self.language.title()
         );
         for (command, about) in self.language.commands() {
@@ -206,35 +209,93 @@ impl New {
         }
         text += &format!(
             "  sidetrack policy check {artefact}\n  sidetrack policy test scenario.toml\n  \
-             sidetrack run --policy ./{artefact} -- node server.js\n\n\
-             Edit {}, and `sidetrack policy dev` puts every change into the sidetrack that runs. README.md says \
-             more.\n",
-            self.language.source()
+             sidetrack run --policy ./{artefact} -- node server.js\n\n"
         );
-        text
+        text += &match self.language.source() {
+            Some(source) => {
+                format!(
+                    "Edit {source}: `sidetrack policy dev` puts every change into the sidetrack that runs."
+                )
+            }
+            None => "Edit it: the sidetrack that runs follows every change.".to_owned(),
+        };
+        text + " README.md says more.\n"
     }
 }
 
 impl Language {
-    /// As its people spell it.
+    /// As its people spell it, in a sentence.
     const fn title(self) -> &'static str {
         match self {
-            Self::Rust => "in Rust",
-            Self::JavaScript => "in JavaScript",
-            Self::Python => "in Python",
-            Self::C => "in C",
-            Self::Script => "a script",
+            Self::Rust => "in Rust ",
+            Self::JavaScript => "in JavaScript ",
+            Self::Python => "in Python ",
+            Self::C => "in C ",
+            Self::Script => "",
         }
     }
 }
 
 /// Names that Cargo refuses, or that a policy's own dependencies have.
 const TAKEN: &[&str] = &[
-    "abstract", "alloc", "as", "async", "await", "become", "box", "break", "const", "continue", "core",
-    "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in",
-    "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "proc-macro", "pub", "ref",
-    "return", "self", "sidetrack-policy", "static", "std", "struct", "super", "test", "trait", "true", "try",
-    "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "wit-bindgen", "yield",
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "sidetrack-policy",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typeof",
+    "unsafe",
+    "unsized",
+    "use",
+    "virtual",
+    "where",
+    "while",
+    "wit-bindgen",
+    "yield",
 ];
 
 /// `zone-aware` as a type's name.
@@ -261,7 +322,11 @@ mod tests {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
-            if path.is_dir() { below(&path, &format!("{name}/"), found) } else { drop(found.insert(name)) }
+            if path.is_dir() {
+                below(&path, &format!("{name}/"), found);
+            } else {
+                found.insert(name);
+            }
         }
     }
 

@@ -59,7 +59,7 @@ impl Project {
                 let pinned = |folder: &Path| fs::read_to_string(folder.join("requirements.txt")).ok();
                 assert_eq!(pinned(&folder), pinned(&template(language)));
             }
-            Language::C => {}
+            Language::C | Language::Script => {}
         }
         Self::with_tools(language, folder)
     }
@@ -70,7 +70,7 @@ impl Project {
             Language::JavaScript => {
                 symlink(node_modules(), folder.join("node_modules")).expect("the folder is fresh");
             }
-            Language::Python | Language::C => {}
+            Language::Python | Language::C | Language::Script => {}
         }
         Self { language, folder }
     }
@@ -81,7 +81,7 @@ impl Project {
         match self.language {
             Language::Rust => plain(command.env("CARGO_TARGET_DIR", workshop().join("cargo"))),
             Language::Python => drop(command.arg(format!("VENV={}", venv().display()))),
-            Language::JavaScript | Language::C => {}
+            Language::JavaScript | Language::C | Language::Script => {}
         }
         run(&mut command).unwrap_or_else(|error| panic!("{error}\n{HOW}"));
     }
@@ -101,6 +101,10 @@ impl Project {
                 self.run("make", &["test"]);
                 self.run("make", &[]);
             }
+            Language::Script => {
+                let name = self.folder.file_name().expect("a policy has a name").to_string_lossy();
+                return self.folder.join(self.language.artefact(&name));
+            }
         }
         let readme = fs::read_to_string(self.folder.join("README.md")).expect("there is a README");
         let made = readme.split("# makes ").nth(1).and_then(|rest| rest.split(['\n', ';']).next());
@@ -112,7 +116,8 @@ impl Project {
     }
 }
 
-const HOW: &str = "the tools of all languages: apt-get install nodejs npm python3 python3-venv make gcc clang lld";
+const HOW: &str =
+    "the tools of all languages: apt-get install nodejs npm python3 python3-venv make gcc clang lld";
 
 fn template(language: Language) -> PathBuf {
     root().join("sdk/policy/templates").join(language.name())
@@ -257,6 +262,13 @@ fn labelled(id: u32, key: &str, value: &str) -> WorkerInfo {
     WorkerInfo { labels: vec![(key.to_owned(), value.to_owned())], ..worker(id) }
 }
 
+/// Plays the scenario that came along.
+fn keeps_up(project: &Project, file: &Path) {
+    let mut test = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
+    test.args(["policy", "test", "scenario.toml", "--policy"]).arg(file).current_dir(&project.folder);
+    run(&mut test).unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// What every template does, in its own language.
 fn gives_to_the_least_loaded(file: &Path) -> Asked {
     let mut asked = Asked::new(file, "{}", vec![worker(1), worker(2), worker(3)]);
@@ -284,28 +296,35 @@ fn refuses(file: &Path, options: &str, said: &str) {
 
 #[test]
 fn a_policy_begun_in_rust() {
-    let built = Project::begun(Language::Rust).built();
+    let project = Project::begun(Language::Rust);
+    let built = project.built();
     gives_to_the_least_loaded(&built);
+    keeps_up(&project, &built);
     refuses(&built, r#"{"wat": 1}"#, r#"expected no options, found {"wat": 1}"#);
 }
 
 #[test]
 fn a_policy_begun_in_javascript() {
-    let built = Project::begun(Language::JavaScript).built();
+    let project = Project::begun(Language::JavaScript);
+    let built = project.built();
     gives_to_the_least_loaded(&built);
+    keeps_up(&project, &built);
     refuses(&built, r#"{"wat": 1}"#, r#"unknown option "wat""#);
 }
 
 #[test]
 fn a_policy_begun_in_python() {
-    // Compiling it takes so long that what it says to bad options is left to its unit tests.
+    // Compiling it takes so long that it is done once: what it says to bad options is left to its unit
+    // tests, and the scenario to the others.
     gives_to_the_least_loaded(&Project::begun(Language::Python).built());
 }
 
 #[test]
 fn a_policy_begun_in_c() {
-    let built = Project::begun(Language::C).built();
+    let project = Project::begun(Language::C);
+    let built = project.built();
     gives_to_the_least_loaded(&built);
+    keeps_up(&project, &built);
     refuses(&built, r#"{"wat": 1}"#, "expected no options");
 }
 
