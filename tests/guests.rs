@@ -57,7 +57,7 @@ fn build() -> Result<PathBuf, String> {
 }
 
 /// Installs the wasm target where it is missing.
-fn ensure_target() -> Result<(), String> {
+pub fn ensure_target() -> Result<(), String> {
     let installed = run(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))
         .is_ok_and(|folder| Path::new(folder.trim()).is_dir());
     if installed {

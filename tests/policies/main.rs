@@ -9,12 +9,14 @@
 
 mod artefacts;
 mod author;
+mod bindings;
 mod broken;
 mod contract;
 mod engine;
 #[path = "../guests.rs"]
 mod guests;
 mod hostile;
+mod languages;
 mod script;
 mod support;
 mod swap;

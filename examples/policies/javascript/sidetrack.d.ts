@@ -1,0 +1,1 @@
+../../../sdk/policy/templates/javascript/sidetrack.d.ts

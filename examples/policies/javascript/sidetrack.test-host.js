@@ -1,0 +1,1 @@
+../../../sdk/policy/templates/javascript/sidetrack.test-host.js
