@@ -290,7 +290,7 @@ fn gives_to_the_least_loaded(file: &Path) -> Asked {
 }
 
 fn refuses(file: &Path, options: &str, said: &str) {
-    let error = load(file, options).err().expect("options that do not work");
+    let error = load(file, options).expect_err("options that do not work");
     assert!(error.contains("refused the options") && error.contains(said), "{error}");
 }
 
