@@ -37,6 +37,8 @@ enum Told {
     Again,
     /// The chain's files may be others now.
     Moved,
+    /// Nobody needs the watch any more.
+    End,
 }
 
 impl Watch {
@@ -75,6 +77,13 @@ impl Watch {
     }
 }
 
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // The watcher itself keeps the channel open.
+        let _ = self.tell.send(Told::End);
+    }
+}
+
 /// Reading is no change, and we read ourselves.
 fn stirred(tell: &Sender<Told>, event: notify::Result<notify::Event>) {
     let changes = match event {
@@ -104,6 +113,9 @@ impl Watching {
     fn run(mut self, told: &Receiver<Told>) {
         self.look(false);
         while let Ok(first) = told.recv() {
+            if matches!(first, Told::End) {
+                return;
+            }
             let again = matches!(first, Told::Again);
             if matches!(first, Told::Stirred) && !settled(told) {
                 return;
@@ -162,9 +174,9 @@ fn settled(told: &Receiver<Told>) -> bool {
     let most = PATIENCE.as_nanos() / QUIET.as_nanos();
     for _ in 0..most {
         match told.recv_timeout(QUIET) {
+            Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => return false,
             Ok(_) => {}
             Err(RecvTimeoutError::Timeout) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
         }
     }
     true
