@@ -12,7 +12,7 @@ use super::instance::{Instance, Question, StartError, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
 use super::script;
 use super::version::{Digest, Version};
-use super::{Clock, Event, Limits, PolicyLink, Request, SessionOwner};
+use super::{Clock, Event, Limits, PolicyLink, Request, Role, SessionOwner};
 use crate::types::{Decision, Roster, WorkerId};
 
 /// A policy that loads: compiled once, started as often as somebody likes.
@@ -59,6 +59,7 @@ impl Candidate {
                 store: Arc::default(),
                 clock: Clock::Machine,
                 limits,
+                role: Role::Deciding,
             };
             let read = load::read(link)?;
             let size = read.size();

@@ -13,7 +13,7 @@ use super::load::{self, LoadError, LoadProblem, Read};
 use super::native::NativeLink;
 use super::slot::{Asked, Reply, Slot};
 use super::swap::{LinkStatus, Replacement, SwapError, SwapProblem, Swapped};
-use super::{BuiltIn, Event, PolicyLink, PolicySource, Request, SessionOwner, Settings, lock};
+use super::{BuiltIn, Event, PolicyLink, PolicySource, Request, SessionOwner, Settings, States, lock};
 use crate::types::{Decision, Roster};
 
 /// Policies asked in order until one does not defer; the last is native and always answers.
@@ -163,8 +163,8 @@ impl Chain {
                 }
             };
             let (sessions, store, limits) = (Arc::clone(sessions), Arc::default(), settings.limits);
-            let clock = settings.clock.clone();
-            let around = Surroundings { engine, cache, sessions, store, clock, limits };
+            let (clock, role) = (settings.clock.clone(), settings.role);
+            let around = Surroundings { engine, cache, sessions, store, clock, limits, role };
             let read = load::read(link).map_err(|said| problem(link, said))?;
             let (version, instance) = load::load(read, &around).map_err(|said| problem(link, said))?;
             let slot = Slot::new(name, around, version, instance, Arc::clone(&generations));
@@ -180,6 +180,76 @@ impl Chain {
     /// `loads` holds one number per worker of the roster. `request` comes back as it was.
     pub fn balance(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
         self.decide(roster, loads, request, self.is_listening())
+    }
+
+    /// What the first link says to `balance` by itself; none when it failed.
+    pub fn balance_alone(&self, roster: &Roster, loads: &[u32], request: &mut Request) -> Option<Decision> {
+        self.first(Question::Balance, roster, loads, request)
+    }
+
+    /// What the first link says to `find` by itself; none when it failed.
+    pub fn find_alone(
+        &self,
+        sid: &str,
+        roster: &Roster,
+        loads: &[u32],
+        request: &mut Request,
+    ) -> Option<Decision> {
+        self.first(Question::Find(sid), roster, loads, request)
+    }
+
+    /// Whether the first link is still asked: one that faults too often is not.
+    #[must_use]
+    pub fn in_service(&self) -> bool {
+        match self.links.first() {
+            Some(Link::Component(slot)) => slot.in_service(),
+            _ => true,
+        }
+    }
+
+    /// The version of the first link.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.nobody().generation
+    }
+
+    /// What every link would pass on to a version after it.
+    #[must_use]
+    pub fn states(&self) -> States {
+        let links = self.links.iter().map(|link| match link {
+            Link::Component(slot) => slot.state(),
+            Link::Native { name, twin } => lock(twin).state(name),
+        });
+        let links = links.collect();
+        let mut last = lock(&self.last);
+        let name = last.built_in().name();
+        States { links, last: last.state(name) }
+    }
+
+    /// Has the links begin with states from elsewhere: each that runs the same version, or says that it
+    /// reads the form, takes what the link in its place had. The names of those that did.
+    pub fn adopt(&self, states: &States) -> Vec<String> {
+        let pairs = self.links.iter().zip(&states.links);
+        let mut adopted: Vec<String> = pairs
+            .filter(|(link, state)| match link {
+                Link::Component(slot) => slot.adopt(state),
+                Link::Native { twin, .. } => lock(twin).adopt(state),
+            })
+            .map(|(link, _)| link.name().to_owned())
+            .collect();
+        let mut last = lock(&self.last);
+        if last.adopt(&states.last) {
+            adopted.push(last.built_in().to_string());
+        }
+        adopted
+    }
+
+    /// What [`Self::find`] answers, with every link's reasons. The policies are really asked.
+    pub fn explain_find(&self, sid: &str, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
+        if roster.workers.is_empty() {
+            return self.nobody();
+        }
+        self.ask(&Asked { question: Question::Find(sid), roster, loads, listening: true }, request)
     }
 
     /// What [`Self::balance`] answers, with every link's reasons. The policies are really asked.

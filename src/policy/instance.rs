@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::host::HostState;
 use super::store::Store as Values;
 use super::version::Version;
-use super::{Clock, Event, Limits, Request, SessionOwner, one_line, shorten};
+use super::{Clock, Event, Limits, Request, Role, SessionOwner, one_line, shorten};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
 /// The most one result or one argument to the host may carry.
@@ -38,6 +38,7 @@ pub(super) struct Surroundings {
     pub(super) store: Arc<Mutex<Values>>,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
+    pub(super) role: Role,
 }
 
 /// A question about one connection.
@@ -101,7 +102,10 @@ impl Instance {
     ) -> Result<Self, StartError> {
         let limits = around.limits;
         let state = HostState::new(
-            Arc::clone(&version.name),
+            match around.role {
+                Role::Deciding => Arc::clone(&version.name),
+                Role::Shadow => format!("{} (shadow)", version.name).into(),
+            },
             Arc::clone(&around.sessions),
             Arc::clone(&around.store),
             around.clock.clone(),

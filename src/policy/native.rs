@@ -3,6 +3,7 @@
 use sidetrack_policy::{Policy, native};
 
 use super::instance::Question;
+use super::state::LinkState;
 use super::{BuiltIn, Request};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
 
@@ -104,6 +105,24 @@ impl NativeLink {
         self.follow(roster);
         self.calls += 1;
         plain(self.twin.balance(loads))
+    }
+
+    pub(super) fn state(&mut self, name: &str) -> LinkState {
+        LinkState {
+            name: name.to_owned(),
+            policy: format!("native:{}", self.built_in),
+            options: self.options.clone(),
+            generation: 0,
+            digest: None,
+            form: None,
+            state: Some(self.twin.save()),
+        }
+    }
+
+    /// Goes on with a state of the same policy. False when it is another's, or not taken.
+    pub(super) fn adopt(&mut self, from: &LinkState) -> bool {
+        let same = from.policy == format!("native:{}", self.built_in) && from.options == self.options;
+        from.state.as_ref().is_some_and(|state| same && self.twin.restore(state).is_ok())
     }
 
     /// Begins anew, carrying the state over as a new component instance would.

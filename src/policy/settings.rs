@@ -18,6 +18,18 @@ pub struct Settings {
     pub cache: bool,
     /// What `now` says. Default the machine's clock.
     pub clock: Clock,
+    /// Default deciding.
+    pub role: Role,
+}
+
+/// What a chain is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// Its answers count, and its faults are logged as they happen.
+    #[default]
+    Deciding,
+    /// Its answers are only compared. Faults are counted; at debug level they are logged.
+    Shadow,
 }
 
 impl Default for Settings {
@@ -28,6 +40,7 @@ impl Default for Settings {
             trial: Duration::from_secs(30),
             cache: true,
             clock: Clock::Machine,
+            role: Role::Deciding,
         }
     }
 }

@@ -13,10 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 use super::counts::Counts;
 use super::fault::{Fault, FaultWindow};
 use super::instance::{Instance, Question, StartError, Surroundings};
+use super::state::LinkState;
 use super::swap::{Carried, Ending, LinkStatus, REMEMBERED, RETURNABLE, SwapProblem, Swapped, Tenure};
 use super::trial::Trial;
 use super::version::{Digest, Version};
-use super::{Event, FaultKind, PolicyLink, Request, load, lock};
+use super::{Event, FaultKind, PolicyLink, Request, Role, load, lock};
 use crate::types::{Decision, Roster};
 
 /// A link's versions: the live one and those before.
@@ -186,7 +187,7 @@ impl Slot {
         match live.ask(&self.around, asked, request) {
             Ok((decision, explanation)) => {
                 reply.explanation = explanation;
-                match live.check(&decision) {
+                match live.check(&decision, self.around.role) {
                     Ok(()) => reply.decision = Some(decision),
                     Err(why) if asked.listening => {
                         reply.explanation = Some(match reply.explanation {
@@ -338,7 +339,12 @@ impl Slot {
             live.quarantined.insert(live.version.digest);
         }
         let reason = ending.reason().unwrap_or_default().to_owned();
-        match live.last_good() {
+        let good = match self.around.role {
+            Role::Deciding => live.last_good(),
+            // Whoever compares wants the version it is told of, or none.
+            Role::Shadow => None,
+        };
+        match good {
             Some((version, state, was)) => {
                 self.install(live, version, None, state, None, ending);
                 live.counts.rollbacks += 1;
@@ -355,13 +361,16 @@ impl Slot {
             None if matches!(ending, Ending::Quarantined(_)) => {
                 self.glance.in_service.store(false, Ordering::Relaxed);
                 live.instance = None;
-                tracing::error!(
-                    link,
-                    policy,
-                    generation,
-                    reason,
-                    "policy out of service: the next link decides until it is replaced"
-                );
+                // What has become of a shadow is its keeper's to say.
+                if self.around.role == Role::Deciding {
+                    tracing::error!(
+                        link,
+                        policy,
+                        generation,
+                        reason,
+                        "policy out of service: the next link decides until it is replaced"
+                    );
+                }
             }
             None => tracing::warn!(
                 link,
@@ -371,6 +380,39 @@ impl Slot {
                 "there is no version before that could return"
             ),
         }
+    }
+
+    /// What another version would go on with.
+    pub(super) fn state(&self) -> LinkState {
+        let mut live = lock(&self.live);
+        let (form, state) = (live.form(), live.state_to_pass_on());
+        LinkState {
+            name: self.name.clone(),
+            policy: live.version.link.source.to_string(),
+            options: live.version.link.options.clone(),
+            generation: live.generation,
+            digest: Some(format!("{:#}", live.version.digest)),
+            form,
+            state,
+        }
+    }
+
+    /// Goes on with a state from elsewhere: of the same version, or of a form that this one reads. The
+    /// next call restores it.
+    pub(super) fn adopt(&self, from: &LinkState) -> bool {
+        let mut live = lock(&self.live);
+        let live = &mut *live;
+        let same = from.digest.as_deref() == Some(&*format!("{:#}", live.version.digest));
+        let mut reads = || {
+            let (Some(instance), Some(form)) = (&mut live.instance, &from.form) else { return false };
+            live.version.schema.is_some() && instance.reads(form).unwrap_or(false)
+        };
+        if live.version.state.is_none() || from.state.is_none() || !(same || reads()) {
+            return false;
+        }
+        live.saved.clone_from(&from.state);
+        live.instance = None;
+        true
     }
 
     /// Makes the next call start a new instance with the present state.
@@ -388,7 +430,12 @@ impl Slot {
         live.counts.faults.add(&fault.kind);
         let limits = self.around.limits;
         let (link, policy, generation) = (&*self.name, &*live.version.name, live.generation);
-        tracing::warn!(link, policy, generation, %fault, "policy fault: the next link answers");
+        match self.around.role {
+            Role::Deciding => {
+                tracing::warn!(link, policy, generation, %fault, "policy fault: the next link answers");
+            }
+            Role::Shadow => tracing::debug!(link, policy, generation, %fault, "shadow policy fault"),
+        }
         if live.faults.note(Instant::now(), limits.faults, limits.fault_window) && self.in_service() {
             let (faults, window) = (limits.faults, limits.fault_window);
             let reason = format!("{faults} faults within {window:?}, the last: {fault}");
@@ -428,7 +475,7 @@ impl Live {
     }
 
     /// Counts and reports an answer nobody can act upon.
-    fn check(&mut self, decision: &Decision) -> Result<(), String> {
+    fn check(&mut self, decision: &Decision, role: Role) -> Result<(), String> {
         let Some(instance) = &self.instance else { return Ok(()) };
         let found = match load::check(decision, |id| instance.knows(id)) {
             Ok(()) => return Ok(()),
@@ -436,8 +483,8 @@ impl Live {
         };
         self.counts.bad_answers += 1;
         let (policy, generation) = (&*self.version.name, self.generation);
-        // A policy that is wrong once is wrong on every connection.
-        if std::mem::replace(&mut self.complained, true) {
+        // A policy that is wrong once is wrong on every connection; what a shadow says hurts nobody.
+        if std::mem::replace(&mut self.complained, true) || role == Role::Shadow {
             tracing::debug!(policy, generation, found, "policy gave a bad answer");
         } else {
             tracing::warn!(
