@@ -31,6 +31,7 @@
 //! | [`author`] | tools for who writes a policy: check it, before anybody runs it |
 //! | [`admin`] | HTTP request → command → reply, on a Unix socket |
 //! | [`telemetry`] | events that log and count |
+//! | [`observe`] | what routing decided and from what, for whoever watches |
 //! | [`drain`] | the phases of a run |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
@@ -68,6 +69,7 @@ pub mod drain;
 pub mod handoff;
 pub mod join;
 pub mod listener;
+pub mod observe;
 pub mod peek;
 pub mod pipeline;
 pub mod policy;

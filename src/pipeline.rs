@@ -9,6 +9,7 @@ use sidetrack_worker::wire::Luggage;
 use tokio::sync::Semaphore;
 
 use crate::handoff::{self, Routed};
+use crate::observe::{Note, Observation};
 use crate::peek::{self, Headless};
 use crate::route::Router;
 use crate::sys::socket;
@@ -71,9 +72,13 @@ impl Pipeline {
     /// Route and hand off; to another worker than `failed`, if there is one.
     async fn deliver(&self, mut routed: Box<Routed>, failed: Option<WorkerId>) {
         let server = routed.accepted.server;
-        let mut choice = match self.router.route(server, &mut routed.request).await {
+        let mut note = Note::begin(self.telemetry.observers.wanted());
+        let mut choice = match self.router.route(server, &mut routed.request, &mut note).await {
             Ok(choice) => choice,
-            Err(refusal) => return self.refuse(routed.accepted, &refusal).await,
+            Err(refusal) => {
+                self.tell(note.finish(&routed.request, Err(&refusal)));
+                return self.refuse(routed.accepted, &refusal).await;
+            }
         };
         if choice.unknown {
             // Nobody is known to have the session: whoever gets it says so to the client.
@@ -92,7 +97,10 @@ impl Pipeline {
             session: routed.request.session.is_some(),
             generation: choice.generation,
         });
-        let Err(Undelivered(routed)) = self.fleet.hand_off(choice.worker, routed) else { return };
+        let observation = note.finish(&routed.request, Ok(choice.worker));
+        let handed_off = self.fleet.hand_off(choice.worker, routed);
+        self.tell(observation);
+        let Err(Undelivered(routed)) = handed_off else { return };
 
         // No place there. A session that lives has nowhere else to go; anybody else may have the rest.
         let lives = routed.request.session.is_some() && !choice.unknown;
@@ -105,6 +113,13 @@ impl Pipeline {
             None => routed,
         };
         self.refuse(routed.accepted, &Router::no_worker()).await;
+    }
+
+    /// Only now that the connection is on its way: whoever watches is not to delay it.
+    fn tell(&self, observation: Option<Observation>) {
+        if let Some(observation) = observation {
+            self.telemetry.observers.tell(observation);
+        }
     }
 
     /// A worker did not get the connection and has read nothing of it: as if it were new.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::observe::Note;
 use crate::policy::{Chain, SessionOwner};
 use crate::session::{Found, SessionKey, SessionTable};
 use crate::telemetry::Telemetry;
@@ -60,18 +61,24 @@ impl Router {
         }
     }
 
-    /// Chooses a worker. Cancel safe: nothing is held but the caller's own request.
+    /// Chooses a worker. Cancel safe: nothing is held but the caller's own request. What is asked and
+    /// answered on the way goes into `note`.
     ///
     /// # Errors
     /// The answer for the client when the policy refuses it or no worker becomes ready.
-    pub async fn route(&self, server: ServerId, request: &mut Request) -> Result<Choice, Refusal> {
+    pub async fn route(
+        &self,
+        server: ServerId,
+        request: &mut Request,
+        note: &mut Note,
+    ) -> Result<Choice, Refusal> {
         let sid = request.session.clone();
         if let Some(sid) = &sid
-            && let Some(choice) = self.owner(sid, server, request).await?
+            && let Some(choice) = self.owner(sid, server, request, note).await?
         {
             return Ok(choice);
         }
-        let (worker, generation) = self.balance(server, request).await?;
+        let (worker, generation) = self.balance(server, request, note).await?;
         if let Some(sid) = &sid
             && self.settings.session_key.made_by_client()
         {
@@ -89,11 +96,18 @@ impl Router {
         sid: &str,
         server: ServerId,
         request: &mut Request,
+        note: &mut Note,
     ) -> Result<Option<Choice>, Refusal> {
         let (roster, loads) = self.fleet.roster();
-        let answer = self.policy.find(sid, &roster, &loads, request);
+        let answer = note.time(|| self.policy.find(sid, &roster, &loads, request));
+        note.found(&roster, &loads, &answer);
+        note.owner(|| self.sessions.glance(sid));
         let generation = answer.generation;
         let known = |worker| Some(Choice { worker, generation, unknown: false });
+        let mut told = |worker| {
+            note.owner(|| Some(worker));
+            known(worker)
+        };
         match answer.decision {
             Decision::Worker(worker) if self.fleet.serves(worker, server) => return Ok(known(worker)),
             Decision::Refuse(refusal) => return Err(refusal),
@@ -106,7 +120,7 @@ impl Router {
         self.telemetry.counters.missed.one();
         self.fleet.read_all();
         if let Some(worker) = self.sessions.owner(sid) {
-            return Ok(known(worker));
+            return Ok(told(worker));
         }
         // Without the shim a worker answers its client before it tells us of the session. The
         // connection waits unread. One that was routed before has waited already, and nobody
@@ -115,19 +129,24 @@ impl Router {
             return Ok(None);
         }
         self.telemetry.counters.held.one();
-        Ok(self.sessions.announced(sid, self.settings.hold).await.and_then(known))
+        Ok(self.sessions.announced(sid, self.settings.hold).await.and_then(told))
     }
 
     /// The policy's choice; waits while no worker that may be chosen has the connection's server. A
     /// program with several servers may have opened only some of them in workers that have just started.
-    async fn balance(&self, server: ServerId, request: &mut Request) -> Result<(WorkerId, u64), Refusal> {
-        if let Some(choice) = self.choose(server, request)? {
+    async fn balance(
+        &self,
+        server: ServerId,
+        request: &mut Request,
+        note: &mut Note,
+    ) -> Result<(WorkerId, u64), Refusal> {
+        if let Some(choice) = self.choose(server, request, note)? {
             return Ok(choice);
         }
         let mut changes = self.fleet.watch();
         let wait = async {
             loop {
-                if let Some(choice) = self.choose(server, request)? {
+                if let Some(choice) = self.choose(server, request, note)? {
                     return Ok(choice);
                 }
                 // The fleet outlives every wait, so this cannot fail.
@@ -140,12 +159,18 @@ impl Router {
     }
 
     /// Asks the policy once. None when nobody has the connection's server.
-    fn choose(&self, server: ServerId, request: &mut Request) -> Result<Option<(WorkerId, u64)>, Refusal> {
+    fn choose(
+        &self,
+        server: ServerId,
+        request: &mut Request,
+        note: &mut Note,
+    ) -> Result<Option<(WorkerId, u64)>, Refusal> {
         let (roster, loads) = self.fleet.roster();
         if roster.workers.is_empty() {
             return Ok(None);
         }
-        let answer = self.policy.balance(&roster, &loads, request);
+        let answer = note.time(|| self.policy.balance(&roster, &loads, request));
+        note.balanced(&roster, &loads, &answer);
         let worker = match answer.decision {
             Decision::Refuse(refusal) => return Err(refusal),
             Decision::Worker(worker) if self.fleet.serves(worker, server) => Some(worker),

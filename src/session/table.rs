@@ -73,6 +73,17 @@ impl SessionTable {
         self.lock().owner(sid, self.idle)
     }
 
+    /// The owner of a session, without the session counting as used.
+    #[must_use]
+    pub fn glance(&self, sid: &str) -> Option<WorkerId> {
+        let inner = self.lock();
+        let fleeting = || {
+            let (owner, seen) = inner.fleeting.get(sid)?;
+            (seen.elapsed() < self.idle).then_some(*owner)
+        };
+        inner.owners.get(sid).copied().or_else(fleeting)
+    }
+
     /// A worker announces a session. Whoever waits for it is told.
     pub fn open(&self, sid: &str, worker: WorkerId) -> Opened {
         self.enter(sid, worker, |inner| {
@@ -272,7 +283,10 @@ mod tests {
             table.open_fleeting(&number.to_string(), B);
         }
         assert_eq!((table.owner("kept"), table.owner("left")), (Some(A), None));
-        tokio::time::advance(IDLE).await;
+        tokio::time::advance(IDLE / 2).await;
+        assert_eq!(table.glance("kept"), Some(A));
+        tokio::time::advance(IDLE / 2).await;
+        assert_eq!(table.glance("kept"), None, "a glance is no use");
         assert_eq!(table.owner("kept"), None, "looked through or not");
     }
 

@@ -5,13 +5,18 @@ mod counters;
 mod events;
 pub mod trace;
 
+use std::sync::Arc;
+
 pub use counters::{ByStatus, Counter, Counters};
 pub use events::Event;
 
-/// The figures of one run.
+use crate::observe::Observers;
+
+/// The figures of one run, and whoever watches it.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     pub counters: Counters,
     /// What `refused` counts, by status.
     pub refusals: ByStatus,
+    pub observers: Arc<Observers>,
 }

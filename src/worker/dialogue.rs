@@ -155,7 +155,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                         if ends {
                             worker.load.session_opened();
                             let event = policy::Event::SessionOpened { sid: &sid, worker: worker.id };
-                            fleet.policy.notice(event);
+                            fleet.notice(event);
                         }
                     }
                     Opened::Known => {}
@@ -169,7 +169,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 }
                 if closed == Closed::Announced {
                     worker.load.session_closed();
-                    fleet.policy.notice(policy::Event::SessionClosed { sid: &sid, worker: worker.id });
+                    fleet.notice(policy::Event::SessionClosed { sid: &sid, worker: worker.id });
                 }
             }
             Ok(FromWorker::SocketsClosed { count }) => {

@@ -15,7 +15,8 @@ use super::worker::{Offer, Standing, Worker};
 use super::{Facts, Origin, Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
-use crate::policy::Chain;
+use crate::observe::Observation;
+use crate::policy::{self, Chain};
 use crate::session::SessionTable;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Roster, ServerId, WorkerId, WorkerInfo};
@@ -190,6 +191,15 @@ impl Fleet {
         for worker in self.workers() {
             // A channel that ends here is noticed by whoever attends the worker.
             let _ = dialogue::listen(self, &worker);
+        }
+    }
+
+    /// Tells policies, and whoever watches, what happened.
+    pub(super) fn notice(&self, event: policy::Event<'_>) {
+        self.policy.notice(event);
+        let observers = &self.telemetry.observers;
+        if observers.wanted() {
+            observers.tell(Observation::event(event));
         }
     }
 

@@ -139,7 +139,7 @@ impl Guest {
         };
         fleet.remove(&worker);
         if phases.now() < Phase::Draining {
-            fleet.policy.notice(policy::Event::WorkerFailed { worker: worker.id });
+            fleet.notice(policy::Event::WorkerFailed { worker: worker.id });
         }
         fleet.telemetry.emit(Event::WorkerLeft { worker: slot, reason: &reason });
     }

@@ -92,7 +92,7 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     // What it started and left behind, such as the server of an `npm start`, would go on listening.
     process::signal(worker.pid, Signal::SIGTERM);
     if phases.now() < Phase::Draining {
-        fleet.policy.notice(policy::Event::WorkerFailed { worker: id });
+        fleet.notice(policy::Event::WorkerFailed { worker: id });
     }
     Ok(End { ready_for: ready_since.map(|since| since.elapsed()), reason })
 }

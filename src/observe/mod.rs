@@ -1,0 +1,171 @@
+//! What routing decides, for whoever wants to watch: a shadow policy, a recording, somebody who follows.
+//!
+//! While nobody watches, a decision costs one load of a flag more. Somebody who watches gets
+//! [`Observation`]s after the connections they are about have been handed off, through a bounded queue
+//! of their own: whoever is slow loses some and is told how many, and routing never waits.
+
+mod latencies;
+mod observers;
+
+use std::time::{Duration, Instant};
+
+pub use latencies::Latencies;
+pub use observers::{Follower, Heard, MOST_FOLLOWERS, Observers, Tap, Tapped};
+
+use crate::policy::Answer;
+use crate::types::{Refusal, Request, Roster, WorkerId};
+
+/// Something that has happened, and when.
+#[derive(Debug)]
+pub struct Observation {
+    pub at: Instant,
+    pub what: What,
+}
+
+/// What policies decide, and what they are told.
+#[derive(Debug)]
+pub enum What {
+    /// A connection was routed.
+    Routed(Box<Routing>),
+    /// A worker announced a session whose end it will announce too.
+    SessionOpened {
+        sid: Box<str>,
+        worker: WorkerId,
+    },
+    SessionClosed {
+        sid: Box<str>,
+        worker: WorkerId,
+    },
+    /// A worker ended; its sessions are gone.
+    WorkerFailed {
+        worker: WorkerId,
+    },
+}
+
+/// How one connection was routed: what was known, what was asked, what came of it.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    pub request: Request,
+    pub roster: Roster,
+    /// In the order of the roster, as the policies saw them last.
+    pub loads: Vec<u32>,
+    /// What the policies said to `find`; none when there was no session to find.
+    pub found: Option<Answer>,
+    /// Who had the session by the table, whether it was asked or not.
+    pub owner: Option<WorkerId>,
+    /// What the policies said to `balance`; none when the session had an owner.
+    pub balanced: Option<Answer>,
+    /// Where it went. Not always where the policies wanted it: a worker may lack the server that the
+    /// client has called.
+    pub outcome: Result<WorkerId, Refusal>,
+    /// What the policies took together.
+    pub took: Duration,
+    /// No connection: somebody wanted an explanation, and the policies were really asked.
+    pub by_hand: bool,
+}
+
+impl Routing {
+    /// The answer that counted, when a policy gave one; the session table did otherwise.
+    #[must_use]
+    pub fn decisive(&self) -> Option<&Answer> {
+        let found = || self.found.as_ref().filter(|answer| answer.decision != crate::types::Decision::Defer);
+        self.balanced.as_ref().or_else(found)
+    }
+
+    /// A worker's name, also of one that has left the roster since.
+    #[must_use]
+    pub fn name(&self, worker: WorkerId) -> String {
+        let known = self.roster.workers.iter().find(|known| known.id == worker);
+        known.map_or_else(|| format!("worker {worker}"), |known| known.name.clone())
+    }
+}
+
+/// A routing on its way to be told: filled in while it happens, only when somebody watches.
+#[derive(Debug, Default)]
+pub struct Note(Option<Box<Draft>>);
+
+#[derive(Debug, Default)]
+struct Draft {
+    roster: Option<(Roster, Vec<u32>)>,
+    found: Option<Answer>,
+    owner: Option<WorkerId>,
+    balanced: Option<Answer>,
+    took: Duration,
+}
+
+impl Note {
+    /// To be filled in, or not.
+    #[must_use]
+    pub fn begin(wanted: bool) -> Self {
+        Self(wanted.then(Box::default))
+    }
+
+    /// Asks the policies, and notes how long it took.
+    pub fn time<T>(&mut self, ask: impl FnOnce() -> T) -> T {
+        let Some(draft) = &mut self.0 else { return ask() };
+        let began = Instant::now();
+        let answer = ask();
+        draft.took += began.elapsed();
+        answer
+    }
+
+    pub fn found(&mut self, roster: &Roster, loads: &[u32], answer: &Answer) {
+        if let Some(draft) = &mut self.0 {
+            draft.roster = Some((roster.clone(), loads.to_vec()));
+            draft.found = Some(answer.clone());
+        }
+    }
+
+    /// `owner` is only asked for when somebody wants to know.
+    pub fn owner(&mut self, owner: impl FnOnce() -> Option<WorkerId>) {
+        if let Some(draft) = &mut self.0 {
+            draft.owner = owner();
+        }
+    }
+
+    pub fn balanced(&mut self, roster: &Roster, loads: &[u32], answer: &Answer) {
+        if let Some(draft) = &mut self.0 {
+            draft.roster = Some((roster.clone(), loads.to_vec()));
+            draft.balanced = Some(answer.clone());
+        }
+    }
+
+    /// The whole, unless nobody wants it or no policy was asked.
+    #[must_use]
+    pub fn finish(self, request: &Request, outcome: Result<WorkerId, &Refusal>) -> Option<Observation> {
+        let Draft { roster, found, owner, balanced, took } = *self.0?;
+        let (roster, loads) = roster?;
+        let (request, outcome) = (request.clone(), outcome.map_err(Clone::clone));
+        Some(Observation::routed(Routing {
+            request,
+            roster,
+            loads,
+            found,
+            owner,
+            balanced,
+            outcome,
+            took,
+            by_hand: false,
+        }))
+    }
+}
+
+impl Observation {
+    /// A routing that has just happened.
+    #[must_use]
+    pub fn routed(routing: Routing) -> Self {
+        Self { at: Instant::now(), what: What::Routed(Box::new(routing)) }
+    }
+
+    /// Something that policies are told.
+    #[must_use]
+    pub fn event(event: crate::policy::Event<'_>) -> Self {
+        use crate::policy::Event;
+        let what = match event {
+            Event::SessionOpened { sid, worker } => What::SessionOpened { sid: sid.into(), worker },
+            Event::SessionClosed { sid, worker } => What::SessionClosed { sid: sid.into(), worker },
+            Event::WorkerFailed { worker } => What::WorkerFailed { worker },
+        };
+        Self { at: Instant::now(), what }
+    }
+}
