@@ -32,6 +32,7 @@
 //! | [`admin`] | HTTP request → command → reply, on a Unix socket |
 //! | [`telemetry`] | events that log and count |
 //! | [`observe`] | what routing decided and from what, for whoever watches |
+//! | [`shadow`] | a policy asked beside the real one, compared and never heeded |
 //! | [`drain`] | the phases of a run |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
@@ -75,6 +76,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod route;
 pub mod session;
+pub mod shadow;
 pub mod sys;
 pub mod telemetry;
 pub mod types;

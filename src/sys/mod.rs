@@ -6,4 +6,5 @@ pub mod limits;
 pub mod process;
 pub mod reactor;
 pub mod socket;
+pub mod thread;
 pub mod unix;
