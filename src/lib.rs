@@ -33,6 +33,7 @@
 //! | [`telemetry`] | events that log and count |
 //! | [`observe`] | what routing decided and from what, for whoever watches |
 //! | [`shadow`] | a policy asked beside the real one, compared and never heeded |
+//! | [`record`] | recordings of decisions, and other policies asked the same |
 //! | [`drain`] | the phases of a run |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
@@ -74,6 +75,7 @@ pub mod observe;
 pub mod peek;
 pub mod pipeline;
 pub mod policy;
+pub mod record;
 pub mod route;
 pub mod session;
 pub mod shadow;
