@@ -20,6 +20,7 @@ use crate::pipeline::Pipeline;
 use crate::policy::{Chain, SessionOwner, Watch};
 use crate::route::Router;
 use crate::session::SessionTable;
+use crate::shadow::{Loaded, Shadows};
 use crate::sys;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
@@ -66,6 +67,7 @@ impl Outcome {
 pub struct App {
     config: Config,
     policy: Arc<Chain>,
+    shadow: Option<Loaded>,
     sessions: Arc<SessionTable>,
     telemetry: Arc<Telemetry>,
 }
@@ -80,7 +82,11 @@ impl App {
         let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
         let policy = Chain::build(&config.policy, &config.policy_settings, &owner)
             .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
-        Ok(Self { config, policy: Arc::new(policy), sessions, telemetry: Arc::default() })
+        let load = |link| Loaded::load(link, &config.policy_settings);
+        let shadow = config.shadow.as_ref().map(load).transpose();
+        let shadow = shadow
+            .map_err(|error| Problems::one(format!("shadow {}", error.policy), error.problem.to_string()))?;
+        Ok(Self { config, policy: Arc::new(policy), shadow, sessions, telemetry: Arc::default() })
     }
 
     /// One line on what would run.
@@ -98,7 +104,7 @@ impl App {
     /// # Errors
     /// What is wrong with the configuration on this machine, such as a port that is taken.
     pub async fn run(self) -> Result<Outcome, Problems> {
-        let Self { config, policy, sessions, telemetry } = self;
+        let Self { config, policy, shadow, sessions, telemetry } = self;
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| trouble("signals", error))?;
@@ -137,6 +143,12 @@ impl App {
         let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
             .map_err(|error| Problems::one("policy-watch", error))?;
         let watch = Arc::new(watch);
+        let observers = Arc::clone(&telemetry.observers);
+        let shadows = Shadows::new(observers, config.policy_settings.clone(), config.policy_watch);
+        if let Some(loaded) = shadow {
+            shadows.begin(loaded).map_err(|error| Problems::one("shadow", error.to_string()))?;
+        }
+        let shadows = Arc::new(shadows);
 
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
@@ -191,6 +203,8 @@ impl App {
                 servers: Arc::clone(&servers),
                 telemetry: Arc::clone(&telemetry),
                 started: SystemTime::now(),
+                shadows: Arc::clone(&shadows),
+                session_key: config.route.session_key.clone(),
             }));
         }
         let what = summary::What {
@@ -210,7 +224,10 @@ impl App {
                         break ended;
                     }
                 }
-                _ = hangup.recv() => watch.again(),
+                _ = hangup.recv() => {
+                    watch.again();
+                    shadows.again();
+                }
                 _ = interrupt.recv() => break Ok(Outcome::Drained),
                 _ = terminate.recv() => break Ok(Outcome::Drained),
             }

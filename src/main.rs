@@ -1,13 +1,15 @@
 //! Arguments, telemetry, run, outcome → exit code.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
 use sidetrack::admin::Ctl;
 use sidetrack::app::{App, Outcome};
 use sidetrack::author::{self, Task};
-use sidetrack::cli::{self, Action, Order};
+use sidetrack::cli::{self, Action, Order, Replaying};
 use sidetrack::config::{self, Config, Given, Problems, Setting};
+use sidetrack::record::{Reader, ReplayError, picture};
 use sidetrack::{admin, demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
         Action::Policy(order) => policy(&order),
         Action::Ctl(ctl) => ask(&ctl),
         Action::Author(task) => author(&task),
+        Action::Record(recording) => record(&recording),
+        Action::Replay(replaying) => replay(*replaying),
         Action::DemoWorker => demo_worker(),
     };
     match outcome {
@@ -52,6 +56,21 @@ fn author(task: &Task) -> Result<Outcome, Problems> {
     author::perform(task)
         .map(|good| if good { Outcome::Drained } else { Outcome::GaveUp })
         .map_err(|error| Problems::one("policy", error))
+}
+
+fn record(recording: &admin::Recording) -> Result<Outcome, Problems> {
+    let done = runtime()?.block_on(admin::record(recording));
+    done.map(|()| Outcome::Drained).map_err(|error| Problems::one("record", error))
+}
+
+fn replay(Replaying { file, replay, json }: Replaying) -> Result<Outcome, Problems> {
+    let problem = |error: ReplayError| Problems::one("replay", error.to_string());
+    let report = Reader::open(&file).map_err(ReplayError::Log).and_then(|log| replay.run(log));
+    let report = report.map_err(problem)?;
+    let text = if json { format!("{:#}\n", report.to_json()) } else { picture(&report) };
+    // Nobody may be reading stdout.
+    drop(std::io::stdout().write_all(text.as_bytes()));
+    Ok(Outcome::Drained)
 }
 
 /// File and flags together; flags win.

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use serde_json::Value;
 
+use super::tail::tail;
 use super::{Answer, ask, find};
 use crate::cli::{Order, Verb};
 use crate::policy::BuiltIn;
@@ -24,11 +26,18 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         Verb::Set(body) => ("/v1/policy/set", Some(body), swapped),
         Verb::Rollback(body) => ("/v1/policy/rollback", Some(body), swapped),
         Verb::Explain(body) => ("/v1/policy/explain", Some(body), explained),
+        Verb::Follow(filter) => {
+            return tail(&socket(order)?, filter, order.json).await.map(|()| true);
+        }
+        Verb::ShadowStatus => ("/v1/policy/shadow", None, shadow),
+        Verb::ShadowSet(body) => ("/v1/policy/shadow", Some(body), |value| {
+            format!("{} is asked beside the real policy from now on\n", text(&value["policy"]))
+        }),
+        Verb::ShadowOff => {
+            ("/v1/policy/shadow/off", Some(&Value::Null), |_| "no shadow any more\n".to_owned())
+        }
     };
-    let socket = match &order.admin {
-        Some(path) => path.clone(),
-        None => find().map_err(|error| error.to_string())?,
-    };
+    let socket = socket(order)?;
     let Answer { good, value } = ask(&socket, path, body).await.map_err(|error| error.to_string())?;
     if order.json {
         print(&format!("{value:#}\n"));
@@ -38,6 +47,13 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         return Err(text(&value["error"]));
     }
     Ok(good)
+}
+
+fn socket(order: &Order) -> Result<PathBuf, String> {
+    match &order.admin {
+        Some(path) => Ok(path.clone()),
+        None => find().map_err(|error| error.to_string()),
+    }
 }
 
 /// Nobody may be reading stdout; that is no reason to panic.
@@ -76,8 +92,7 @@ fn status(value: &Value) -> String {
         line("interfaces", items(&link["interfaces"]).iter().map(text).collect::<Vec<_>>().join(", "));
         line("since", text(&link["since"]));
         let counts = &link["counts"];
-        let faults: u64 =
-            counts["faults"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+        let faults = faults(counts);
         line("calls", format!("{}, {faults} faults, {} bad answers", counts["calls"], counts["bad_answers"]));
         if link["store"]["keys"] != 0 {
             line("store", format!("{} keys, {} bytes", link["store"]["keys"], link["store"]["bytes"]));
@@ -97,6 +112,9 @@ fn status(value: &Value) -> String {
         }
     }
     let _ = writeln!(out, "last: {} (native)", text(&value["last"]));
+    if !value["shadow"].is_null() {
+        out.push_str(&shadow(&value["shadow"]));
+    }
     out
 }
 
@@ -108,6 +126,56 @@ fn swapped(value: &Value) -> String {
         value["generation"],
         text(&value["state"]),
     )
+}
+
+fn shadow(value: &Value) -> String {
+    if value.is_null() {
+        return "no shadow\n".to_owned();
+    }
+    let mut out = String::new();
+    let standing = if value["in_service"] == true { "asked" } else { "SWITCHED OFF after repeated faults" };
+    let _ = writeln!(out, "shadow: {}, {standing}", text(&value["policy"]));
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(out, "  {name:<11} {value}");
+        }
+    };
+    line("options", Some(text(&value["options"])).filter(|text| text != "{}").unwrap_or_default());
+    line("digest", text(&value["digest"]).chars().take(12).collect());
+    line("since", text(&value["since"]));
+    let count = |name: &str| value[name].as_u64().unwrap_or(0);
+    let share = value["agreement"].as_f64().map(|share| format!(" ({:.1} % agree)", share * 100.0));
+    line(
+        "connections",
+        format!(
+            "{}: {} alike, {} otherwise{}, {} left to the next policy, {} failed, {} not asked",
+            count("asked"),
+            count("agreed"),
+            count("differed"),
+            share.unwrap_or_default(),
+            count("deferred"),
+            count("failed"),
+            count("dropped"),
+        ),
+    );
+    let faults = faults(&value["counts"]);
+    line("faults", if faults > 0 { faults.to_string() } else { String::new() });
+    for worker in items(&value["spread"]) {
+        let name = text(&worker["worker"]);
+        line("new to", format!("{name:<8} {:>8} live {:>8} shadow", worker["live"], worker["shadow"]));
+    }
+    for who in ["live", "shadow"] {
+        let times = &value["latency_ns"][who];
+        if let (Some(half), Some(most)) = (times["p50"].as_u64(), times["p99"].as_u64()) {
+            line("takes", format!("{who:<8} {half:>8} ns (p50) {most:>8} ns (p99)"));
+        }
+    }
+    out
+}
+
+/// All kinds together.
+fn faults(counts: &Value) -> u64 {
+    counts["faults"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum()
 }
 
 fn explained(value: &Value) -> String {
@@ -129,6 +197,9 @@ fn explained(value: &Value) -> String {
         };
         let _ =
             writeln!(out, "{} ({generation}) → {}{says}", text(&step["link"]), decision(&step["decision"]));
+    }
+    if !value["owner"].is_null() {
+        let _ = writeln!(out, "session table → {}", decision(&value["owner"]));
     }
     let _ = writeln!(out, "decision: {}", decision(&value["decision"]));
     out

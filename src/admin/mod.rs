@@ -12,19 +12,29 @@
 //! | `GET /v1/policy` | the chain: each link's version, state, counters and history |
 //! | `POST /v1/policy/set` | `{"policy", "link"?, "discard_state"?, "forgive"?}`: another version for a link |
 //! | `POST /v1/policy/rollback` | `{"link"?}`: the version before |
-//! | `POST /v1/policy/explain` | `{"method"?, "target"?, "headers"?, "peer"?}`: what would be decided now |
+//! | `POST /v1/policy/explain` | `{"method"?, "target"?, "headers"?, "peer"?, "session"?}`: what would be decided now |
+//! | `GET /v1/policy/shadow` | the shadow and how it does |
+//! | `POST /v1/policy/shadow` | `{"policy"}`: another shadow |
+//! | `POST /v1/policy/shadow/off` | none |
+//! | `GET /v1/decisions` | a stream of lines, one for each decision from now on: see [`crate::record`]; in the query `form=hashed` or `full`, `keep=…`, `steps=true` |
 
 mod client;
 mod console;
 mod ctl;
+mod follow;
 mod metrics;
 mod place;
 mod policy;
+mod recorder;
 mod run;
 mod server;
+mod shadow;
+mod tail;
 
-pub use client::{Answer, ClientError, ask};
+pub use client::{Answer, ClientError, Lines, ask, lines};
 pub use console::carry_out;
 pub use ctl::{Ctl, Question};
 pub use place::{PlaceError, find, own};
+pub use recorder::{Recording, record};
 pub use server::{Admin, Authority};
+pub use tail::Filter;

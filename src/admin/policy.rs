@@ -1,12 +1,13 @@
 //! The policy's verbs: request → call → reply.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::server::Authority;
+use crate::observe::{Observation, Routing};
 use crate::policy::{Counts, Ending, LinkStatus, Past, Replacement, Step, Swapped};
 use crate::types::{Decision, Head, Request, Roster};
 
@@ -68,17 +69,51 @@ pub(super) fn rollback(authority: &Authority, order: &Rollback) -> Result<Value,
     Ok(told(&swapped))
 }
 
-/// What the chain would answer now. It is really asked: a turn of round-robin goes by.
+/// What would become of a request now. The policies are really asked: a turn of round-robin goes by.
+/// Who has the session counts as when a connection is routed.
 pub(super) fn explain(authority: &Authority, order: &Explain) -> Result<Value, String> {
     let (roster, loads) = authority.fleet.roster();
     let head = Head::compose(&order.method, &order.target, &order.headers)
         .map_err(|text| format!("not a request: {text:?}"))?;
     let peer = order.peer.map(|ip| (ip, 0).into());
     let mut request = Request { head, peer, session: order.session.clone(), attempt: 0 };
-    let answer = authority.policy.explain(&roster, &loads, &mut request);
+    let owner = order.session.as_ref().and_then(|sid| authority.sessions.glance(sid));
+    let (mut said, mut decision, mut found, mut balanced) = (Vec::new(), Decision::Defer, None, None);
+    let began = Instant::now();
+    if let Some(sid) = &order.session {
+        let answer = authority.policy.explain_find(sid, &roster, &loads, &mut request);
+        (said, decision) = (answer.steps.clone(), answer.decision.clone());
+        found = Some(answer);
+        if let (Decision::Defer, Some(owner)) = (&decision, owner) {
+            decision = Decision::Worker(owner);
+        }
+    }
+    if decision == Decision::Defer {
+        let answer = authority.policy.explain(&roster, &loads, &mut request);
+        said.extend(answer.steps.iter().cloned());
+        decision = answer.decision.clone();
+        balanced = Some(answer);
+    }
+    if authority.telemetry.observers.wanted() {
+        // A recording has to know whose turn went by.
+        authority.telemetry.observers.tell(Observation::routed(Routing {
+            request,
+            roster: roster.clone(),
+            loads: loads.clone(),
+            found,
+            owner,
+            balanced,
+            outcome: match &decision {
+                Decision::Worker(worker) => Ok(*worker),
+                Decision::Refuse(refusal) => Err(refusal.clone()),
+                Decision::Defer => Err(crate::route::Router::no_worker()),
+            },
+            took: began.elapsed(),
+            by_hand: true,
+        }));
+    }
     let name = |decision: &Decision| decided(decision, &roster);
-    let steps: Vec<Value> = answer
-        .steps
+    let steps: Vec<Value> = said
         .iter()
         .map(|Step { link, generation, decision, explanation }| {
             let decision = decision.as_ref().map_or_else(|| json!("failed"), name);
@@ -93,7 +128,8 @@ pub(super) fn explain(authority: &Authority, order: &Explain) -> Result<Value, S
             json!({ "name": worker.name, "id": worker.id.0, "load": load, "weight": worker.weight, "draining": worker.draining })
         })
         .collect();
-    Ok(json!({ "decision": name(&answer.decision), "steps": steps, "workers": workers }))
+    let owner = owner.map(|owner| name(&Decision::Worker(owner)));
+    Ok(json!({ "decision": name(&decision), "owner": owner, "steps": steps, "workers": workers }))
 }
 
 /// A decision in the names of the workers.
@@ -112,7 +148,8 @@ fn decided(decision: &Decision, roster: &Roster) -> Value {
 pub(super) fn status(authority: &Authority) -> Value {
     let description = authority.policy.describe();
     let links: Vec<Value> = description.links.iter().map(link).collect();
-    json!({ "links": links, "last": description.fallback.name() })
+    let shadow = super::shadow::status(authority);
+    json!({ "links": links, "last": description.fallback.name(), "shadow": shadow })
 }
 
 fn link(status: &LinkStatus) -> Value {
@@ -151,7 +188,7 @@ fn past(past: &Past) -> Value {
     })
 }
 
-fn counts(counts: &Counts) -> Value {
+pub(super) fn counts(counts: &Counts) -> Value {
     json!({
         "calls": counts.calls,
         "native_calls": counts.native_calls,

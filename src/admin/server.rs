@@ -17,10 +17,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 
-use super::{metrics, policy, run};
+use super::{follow, metrics, policy, run, shadow};
 use crate::listener::Servers;
 use crate::policy::{Chain, Watch};
-use crate::session::SessionTable;
+use crate::session::{SessionKey, SessionTable};
+use crate::shadow::Shadows;
 use crate::sys::unix::{self, SocketFile};
 use crate::telemetry::Telemetry;
 use crate::worker::Fleet;
@@ -37,6 +38,8 @@ pub struct Authority {
     pub telemetry: Arc<Telemetry>,
     /// When the run began.
     pub started: SystemTime,
+    pub shadows: Arc<Shadows>,
+    pub session_key: SessionKey,
 }
 
 /// The bound socket. Its file goes with the value.
@@ -81,12 +84,26 @@ impl Admin {
             .route(
                 "/v1/policy",
                 get(|State(authority): State<Authority>| async move {
-                    reply(StatusCode::OK, &policy::status(&authority))
+                    aside(move || Ok(policy::status(&authority))).await
                 }),
             )
             .route("/v1/policy/set", post(set))
             .route("/v1/policy/rollback", post(rollback))
             .route("/v1/policy/explain", post(explain))
+            .route(
+                "/v1/policy/shadow",
+                get(|State(authority): State<Authority>| async move {
+                    aside(move || Ok(shadow::status(&authority))).await
+                })
+                .post(set_shadow),
+            )
+            .route(
+                "/v1/policy/shadow/off",
+                post(|State(authority): State<Authority>| async move {
+                    aside(move || shadow::off(&authority)).await
+                }),
+            )
+            .route("/v1/decisions", get(follow::follow))
             .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such path") })
             .with_state(authority);
         if let Err(error) = axum::serve(listener, routes).await {
@@ -115,8 +132,21 @@ async fn set(State(authority): State<Authority>, body: Bytes) -> Response {
         Ok(order) => order,
         Err(response) => return *response,
     };
-    // Compiling takes its time, and connections must not wait for it.
-    let done = tokio::task::spawn_blocking(move || policy::set(&authority, &order)).await;
+    aside(move || policy::set(&authority, &order)).await
+}
+
+async fn set_shadow(State(authority): State<Authority>, body: Bytes) -> Response {
+    let order: shadow::Set = match parsed(&body) {
+        Ok(order) => order,
+        Err(response) => return *response,
+    };
+    aside(move || shadow::set(&authority, &order)).await
+}
+
+/// Compiling takes its time, and a shadow may be in the middle of a call: connections are not to wait for
+/// either.
+async fn aside(work: impl FnOnce() -> Result<Value, String> + Send + 'static) -> Response {
+    let done = tokio::task::spawn_blocking(work).await;
     outcome(done.unwrap_or_else(|error| Err(error.to_string())))
 }
 
@@ -147,7 +177,7 @@ fn outcome(done: Result<Value, String>) -> Response {
     }
 }
 
-fn failure(status: StatusCode, error: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     reply(status, &json!({ "error": error }))
 }
 

@@ -3,14 +3,16 @@
 mod author;
 mod ctl;
 mod policy;
+mod record;
 
 pub use policy::{Order, Verb};
+pub use record::Replaying;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::admin::Ctl;
+use crate::admin::{Ctl, Recording};
 use crate::author::Task;
 use crate::config::{Given, KEYS, Key, Kind, Setting};
 use crate::join::Options;
@@ -50,6 +52,10 @@ pub enum Action {
     Ctl(Ctl),
     /// Something for whoever writes a policy.
     Author(Task),
+    /// Write down what a running sidetrack decides.
+    Record(Recording),
+    /// Ask other policies the same.
+    Replay(Box<Replaying>),
     /// One of the demo's own workers.
     DemoWorker,
 }
@@ -89,6 +95,8 @@ pub fn command() -> Command {
         )
         .subcommand(ctl::command())
         .subcommand(policy::command())
+        .subcommand(record::record_command())
+        .subcommand(record::replay_command())
         .subcommand(join())
         .subcommand(Command::new("demo-worker").hide(true))
 }
@@ -162,6 +170,8 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
             author::task(matches).map(Action::Author).or_else(|| policy::order(matches).map(Action::Policy))
         }
         ("ctl", matches) => ctl::ctl(matches).map(Action::Ctl),
+        ("record", matches) => record::recording(matches).map(Action::Record),
+        ("replay", matches) => record::replaying(matches).map(Box::new).map(Action::Replay),
         ("join", matches) => join_options(matches).map(Action::Join),
         ("demo-worker", _) => Some(Action::DemoWorker),
         _ => None,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
+use crate::admin::Filter;
+
 const EXAMPLES: &str = "\
 Examples:
   sidetrack policy status
@@ -15,6 +17,12 @@ Examples:
   sidetrack policy rollback
   sidetrack policy explain --target '/socket.io/?EIO=4' --header 'Cookie: server=w2'
       What would be decided now, link by link.
+  sidetrack policy explain --session lv_VI97HAXpY6yYWAAAC
+      Who has a session.
+  sidetrack policy explain --follow --worker w2
+      Why each connection goes where it goes, as it happens.
+  sidetrack policy shadow set ./new.wasm
+      Try it on the true traffic: asked beside the real one, compared, never heeded.
 
 A policy file is also loaded again whenever it changes, and on SIGHUP.";
 
@@ -36,6 +44,11 @@ pub enum Verb {
     Set(Value),
     Rollback(Value),
     Explain(Value),
+    /// Explain every decision as it is made.
+    Follow(Filter),
+    ShadowStatus,
+    ShadowSet(Value),
+    ShadowOff,
 }
 
 pub(super) fn command() -> Command {
@@ -95,8 +108,55 @@ pub(super) fn command() -> Command {
                         .value_parser(clap::value_parser!(std::net::IpAddr))
                         .help("The client's address"),
                 )
-                .arg(Arg::new("session").long("session").value_name("SID").help("The session id it carries")),
+                .arg(
+                    Arg::new("session")
+                        .long("session")
+                        .value_name("SID")
+                        .help("The session id it carries; with --follow, only its connections"),
+                )
+                .arg(
+                    Arg::new("follow")
+                        .long("follow")
+                        .short('f')
+                        .action(ArgAction::SetTrue)
+                        .conflicts_with_all(["target", "header", "peer", "method"])
+                        .help("Explain true connections as they are decided, until stopped"),
+                )
+                .arg(
+                    Arg::new("worker")
+                        .long("worker")
+                        .value_name("NAME")
+                        .requires("follow")
+                        .help("Only connections that go to this worker, such as w2"),
+                )
+                .arg(
+                    Arg::new("limit")
+                        .long("limit")
+                        .value_name("N")
+                        .requires("follow")
+                        .value_parser(clap::value_parser!(u64).range(1..))
+                        .help("Stop after so many"),
+                ),
         )
+        .subcommand(shadow())
+}
+
+fn shadow() -> Command {
+    Command::new("shadow")
+        .about("Try a policy on the true traffic: asked beside the real one, compared and never heeded")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(asking(Command::new("status").about("How it does: agreement, spread, latency, faults")))
+        .subcommand(
+            asking(Command::new("set").about("Ask this policy from now on, in place of the shadow before"))
+                .arg(
+                    Arg::new("policy")
+                        .value_name("NAME|FILE")
+                        .required(true)
+                        .help("A built-in or a file; options as JSON right behind it"),
+                ),
+        )
+        .subcommand(asking(Command::new("off").about("Ask none any more")))
 }
 
 pub(super) fn link() -> Arg {
@@ -124,7 +184,14 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// What was asked for.
 pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
-    let (name, matches) = matches.subcommand()?;
+    let (mut name, mut matches) = matches.subcommand()?;
+    if name == "shadow" {
+        (name, matches) = match matches.subcommand()? {
+            ("set", matches) => ("shadow set", matches),
+            ("off", matches) => ("shadow off", matches),
+            (_, matches) => ("shadow status", matches),
+        };
+    }
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let mut body = Map::new();
     if let Ok(Some(link)) = matches.try_get_one::<String>("link") {
@@ -141,6 +208,17 @@ pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
             Verb::Set(body.into())
         }
         "rollback" => Verb::Rollback(body.into()),
+        "shadow status" => Verb::ShadowStatus,
+        "shadow set" => {
+            body.insert("policy".to_owned(), json!(absolute(&text("policy")?)));
+            Verb::ShadowSet(body.into())
+        }
+        "shadow off" => Verb::ShadowOff,
+        "explain" if matches.get_flag("follow") => Verb::Follow(Filter {
+            worker: text("worker"),
+            session: text("session"),
+            limit: matches.get_one("limit").copied(),
+        }),
         "explain" => {
             for name in ["method", "target", "session"] {
                 if let Some(text) = text(name) {
@@ -204,6 +282,13 @@ mod tests {
             "--json",
         ]);
         assert_eq!((explain.admin, explain.json), (Some("/a.sock".into()), true));
+        let follow = order_of(&["explain", "--follow", "--worker", "w1", "--limit", "3"]).verb;
+        let expected = Filter { worker: Some("w1".into()), session: None, limit: Some(3) };
+        assert_eq!(follow, Verb::Follow(expected));
+        assert_eq!(order_of(&["shadow", "status"]).verb, Verb::ShadowStatus);
+        assert_eq!(order_of(&["shadow", "off"]).verb, Verb::ShadowOff);
+        let set = order_of(&["shadow", "set", "random"]).verb;
+        assert_eq!(set, Verb::ShadowSet(json!({ "policy": "random" })));
         let Verb::Explain(body) = explain.verb else { panic!() };
         assert_eq!((&body["headers"], &body["peer"]), (&json!([["Cookie", "a=b"]]), &json!("::1")));
     }

@@ -32,6 +32,8 @@ pub struct Config {
     /// The chain, without its native last link.
     pub policy: Vec<PolicyLink>,
     policy_config: Option<String>,
+    /// Asked beside the chain and never heeded.
+    pub shadow: Option<PolicyLink>,
     pub policy_settings: policy::Settings,
     /// Load policy files again when they change.
     pub policy_watch: bool,
@@ -238,6 +240,17 @@ mod tests {
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.peek.limit, 8 * 1024);
         assert!(!config.shim);
+    }
+
+    #[test]
+    fn a_shadow_is_one_policy_with_its_options() {
+        let shadow = |text: &str| file(&format!("command = \"true\"\nshadow = {text}"));
+        let config = shadow(r#"{ use = "hash", config = { key = "path" } }"#).unwrap();
+        assert_eq!(config.shadow.map(|link| link.to_string()).as_deref(), Some(r#"hash{"key":"path"}"#));
+        assert_eq!(shadow("\"random\"").unwrap().shadow.map(|link| link.options).as_deref(), Some("{}"));
+        let problems = shadow(r#"["random", "hash"]"#).unwrap_err().to_string();
+        assert!(problems.contains("expected a single policy, found [\"random\", \"hash\"]"), "{problems}");
+        assert!(Config::new(&[text("command", "true")]).unwrap().shadow.is_none());
     }
 
     #[test]

@@ -125,6 +125,14 @@ impl Given {
         texts.iter().map(|text| text.parse::<PolicyLink>().map_err(|error| error.to_string())).collect()
     }
 
+    /// A single policy.
+    pub fn link(&self) -> Result<PolicyLink, String> {
+        match <[PolicyLink; 1]>::try_from(self.links()?) {
+            Ok([link]) => Ok(link),
+            Err(_) => Err(self.expected("a single policy")),
+        }
+    }
+
     /// A list of texts; a single text is a list of one.
     pub fn list(&self) -> Result<Vec<String>, String> {
         match self {
