@@ -29,3 +29,4 @@ mod start;
 mod stop;
 mod suites;
 mod support;
+mod watch;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sidetrack::policy::{BuiltIn, Chain, Event, FaultCounts, Limits, LinkName, PolicySource, Settings};
+use sidetrack::policy::{
+    BuiltIn, Chain, Clock, Event, FaultCounts, Limits, LinkName, PolicySource, Settings,
+};
 use sidetrack::types::{Decision, Roster, WorkerId, WorkerInfo};
 
 use crate::support::{Hostile, guest, request, roster};
@@ -147,6 +149,22 @@ fn getters_return_what_the_request_holds() {
         "GET /seen q=None h=None none=None peer=None session=None hash=false upgrade=false attempt=0 \
          owner=Some(6) clock=true"
     );
+}
+
+#[test]
+fn a_scripted_clock_is_all_the_time_there_is() {
+    let clock = Clock::scripted();
+    let settings = Settings { clock: clock.clone(), ..Settings::default() };
+    let source = PolicySource::File(guest("policy_hostile"));
+    let chain = Chain::load(&source, &settings, Arc::new(|_: &str| None)).expect("it loads");
+    let now =
+        || match chain.balance(&roster(1, [5]), &[0], &mut request("GET /now HTTP/1.1\r\n\r\n")).decision {
+            Decision::Refuse(refusal) => refusal.reason,
+            other => panic!("expected the time, got {other:?}"),
+        };
+    assert_eq!([now(), now()], ["0", "0"]);
+    clock.set(1_000_000);
+    assert_eq!([now(), now()], ["1000000", "1000000"]);
 }
 
 #[test]

@@ -116,6 +116,7 @@ impl Policy for Hostile {
                 panic!("on purpose")
             }
             "/seen" => say(&seen()),
+            "/now" => say(&host::now().to_string()),
             "/self" => {
                 let Self { rosters, calls, events, .. } = self;
                 let labels: Vec<_> = self.workers.iter().map(|worker| worker.label("zone")).collect();
