@@ -3,10 +3,15 @@
 //!
 //!     cargo bench --bench handoff
 //!     cargo bench --bench handoff -- --connections 50000 --rounds 9
+//!     cargo bench --bench handoff -- --watched
 //!
 //! The figure is the CPU time that the kernel has charged to sidetrack's process (`schedstat`)
 //! divided by the connections, median over the rounds. Rounds alternate between the policies, so
 //! that a noisy moment meets all of them; the rate is printed for orientation only.
+//!
+//! With `--watched` it compares sidetrack alone with sidetrack that has a shadow policy, and one whose
+//! decisions are recorded. The column `routing` is the CPU time of the thread that routes: what somebody
+//! who watches costs there is what connections pay.
 //!
 //! CPU time too depends on the machine and its neighbours. So each round also measures the *floor*
 //! there and then: a tight loop of the four system calls that no hand-off can do without (accept,
@@ -22,6 +27,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -31,32 +37,73 @@ use support::{Peer, option};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
-const POLICIES: [&str; 3] = ["least-connection", "native:least-connection", "round-robin"];
+/// What is compared: a name, and how it is run.
+const POLICIES: [Row; 3] =
+    [Row::policy("least-connection"), Row::policy("native:least-connection"), Row::policy("round-robin")];
+const WATCHED: [Row; 3] = [
+    Row::policy("least-connection"),
+    Row { name: "and a shadow", shadow: Some("power-of-two"), ..Row::policy("least-connection") },
+    Row { name: "and a recording", recorded: true, ..Row::policy("least-connection") },
+];
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    policy: &'static str,
+    shadow: Option<&'static str>,
+    recorded: bool,
+}
+
+impl Row {
+    const fn policy(policy: &'static str) -> Self {
+        Self { name: policy, policy, shadow: None, recorded: false }
+    }
+}
+
+/// A sidetrack, and whoever records it.
+struct Running {
+    sidetrack: Peer,
+    recorder: Option<Child>,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            let _ = recorder.kill();
+            let _ = recorder.wait();
+        }
+    }
+}
 
 struct Round {
     cpu: Duration,
+    routing: Duration,
     wall: Duration,
 }
 
 fn main() {
     let connections = option("--connections", 20_000);
     let rounds = option("--rounds", 5);
-    let running = POLICIES.map(start);
-    for sidetrack in &running {
+    let watched = std::env::args().any(|word| word == "--watched");
+    let rows = if watched { WATCHED } else { POLICIES };
+    let running = rows.map(start);
+    for Running { sidetrack, .. } in &running {
         load(sidetrack.address, connections / 10);
     }
     let mut floors = Vec::new();
-    let mut results: Vec<Vec<Round>> = POLICIES.map(|_| Vec::new()).into_iter().collect();
+    let mut results: Vec<Vec<Round>> = rows.map(|_| Vec::new()).into_iter().collect();
     for _ in 0..rounds {
         floors.push(floor(2_000).as_secs_f64() * 1e6);
-        for (sidetrack, results) in running.iter().zip(&mut results) {
-            let (before, start) = (sidetrack.cpu(), Instant::now());
+        for (Running { sidetrack, .. }, results) in running.iter().zip(&mut results) {
+            let (before, routed, start) = (sidetrack.cpu(), sidetrack.first_thread_cpu(), Instant::now());
             load(sidetrack.address, connections);
             let wall = start.elapsed();
             // The last acknowledgements are on their way; they belong to this round.
             std::thread::sleep(Duration::from_millis(100));
-            results.push(Round { cpu: sidetrack.cpu() - before, wall });
+            let routing = sidetrack.first_thread_cpu() - routed;
+            results.push(Round { cpu: sidetrack.cpu() - before, routing, wall });
         }
     }
     floors.sort_by(f64::total_cmp);
@@ -64,23 +111,40 @@ fn main() {
     println!("{rounds} rounds of {connections} connections, {CLIENTS} clients, {WORKERS} Node workers");
     println!("floor: {floor:.2} µs (best {:.2} µs)", floors[0]);
     println!(
-        "{:<26} {:>14} {:>9} {:>14} {:>14}",
-        "policy", "CPU/connection", "to floor", "best", "connections/s"
+        "{:<26} {:>14} {:>9} {:>14} {:>14} {:>14}",
+        "policy", "CPU/connection", "to floor", "best", "routing", "connections/s"
     );
-    for (policy, mut results) in POLICIES.iter().zip(results) {
+    for (Row { name, .. }, mut results) in rows.iter().zip(results) {
         results.sort_by_key(|round| round.cpu);
-        let per = |round: &Round| round.cpu.as_secs_f64() * 1e6 / connections as f64;
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / connections as f64;
+        let per = |round: &Round| each(round.cpu);
         let (median, best) = (&results[results.len() / 2], &results[0]);
         let rate = connections as f64 / median.wall.as_secs_f64();
         let ratio = per(median) / floor;
-        println!("{policy:<26} {:>11.2} µs {ratio:>8.2}x {:>11.2} µs {rate:>14.0}", per(median), per(best));
+        let (all, least, routing) = (per(median), per(best), each(median.routing));
+        println!("{name:<26} {all:>11.2} µs {ratio:>8.2}x {least:>11.2} µs {routing:>11.2} µs {rate:>14.0}");
     }
 }
 
 /// The release binary with two workers that answer and close.
-fn start(policy: &str) -> Peer {
+fn start(row: Row) -> Running {
     let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tiny.js");
-    Peer::sidetrack_with(policy, Path::new(tiny), WORKERS, &["--policy", policy])
+    let folder = tempfile::tempdir().expect("a folder for the admin socket");
+    let admin = folder.path().join("admin.sock").display().to_string();
+    let mut words = vec!["--policy", row.policy, "--admin", &admin];
+    words.extend(row.shadow.iter().flat_map(|shadow| ["--shadow", shadow]));
+    let sidetrack = Peer::sidetrack_with(row.name, Path::new(tiny), WORKERS, &words);
+    let recorder = row.recorded.then(|| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
+        command.args(["record", "--out", "-", "--admin", &admin]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the recorder starts");
+        // Its first bytes say that it records; what follows is read and forgotten.
+        let mut lines = child.stdout.take().expect("it is piped");
+        lines.read_exact(&mut [0]).expect("it records");
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        child
+    });
+    Running { sidetrack, recorder, _folder: folder }
 }
 
 /// CPU time per connection of the system calls alone.

@@ -99,6 +99,12 @@ impl Peer {
         cpu(self.child.id())
     }
 
+    /// CPU time of its first thread so far: the one that routes, when it is sidetrack.
+    pub fn first_thread_cpu(&self) -> Duration {
+        let pid = self.child.id();
+        spent(Path::new(&format!("/proc/{pid}/task/{pid}")))
+    }
+
     /// A Node program that prints its port, alone or at the end of a line.
     fn announcing(name: &str, workers: usize, mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("node starts");
@@ -121,11 +127,14 @@ impl Drop for Peer {
 /// CPU time of every thread of a process so far.
 pub fn cpu(pid: u32) -> Duration {
     let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
-    let nanos = |thread: std::fs::DirEntry| -> u64 {
-        let line = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        line.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default()
-    };
-    Duration::from_nanos(threads.flatten().map(nanos).sum())
+    threads.flatten().map(|thread| spent(&thread.path())).sum()
+}
+
+/// CPU time of one thread so far; none when it has ended.
+fn spent(thread: &Path) -> Duration {
+    let line = std::fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    let nanos = line.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or_default())
 }
 
 /// Asks until there is an answer.
