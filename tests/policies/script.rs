@@ -172,6 +172,19 @@ fn loads_are_up_to_date_and_workers_keep_their_objects() {
     assert_eq!(answer.explanation.as_deref(), Some("w53,w64,w74,w81"));
 }
 
+/// The host grants so much for each worker of a roster, whatever their number.
+#[test]
+fn large_rosters_stay_within_their_budget() {
+    let limits = Limits { decision_fuel: 400_000, ..Limits::default() };
+    let mut script = Script::load("export const balance = workers => workers.at(-1);", "{}", limits).unwrap();
+    for (version, ids) in [(2, 0..2000), (3, 1..2001), (4, 1000..3000)] {
+        let last = ids.end - 1;
+        script.roster = roster(version, ids);
+        assert_eq!(script.pick(&vec![0; script.roster.workers.len()]), last);
+    }
+    assert_eq!(script.chain.counts().faults.total(), 0);
+}
+
 #[test]
 fn workers_cannot_be_changed() {
     for (attempt, expected) in [

@@ -224,8 +224,8 @@ impl Value {
 
     /// What the JSON text `json` stands for; errors call it `name`.
     pub fn from_json(json: &str, name: &str) -> Result<Self> {
-        // SAFETY: both texts end with a zero, as JS_ParseJSON wants it.
         let (json, name) = (terminated(json), terminated(name));
+        // SAFETY: both texts end with a zero, as JS_ParseJSON wants it.
         checked(unsafe {
             q::JS_ParseJSON(context(), json.as_ptr(), json.as_bytes().len() as _, name.as_ptr())
         })

@@ -2,6 +2,7 @@
 //! worker lives, with `load` brought up to date before each call.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use policy_common::Rendezvous;
 use sidetrack_policy::{Worker, WorkerId};
@@ -12,6 +13,7 @@ thread_local! {
     static ROSTER: RefCell<Roster> = RefCell::default();
     static LOAD: Name = Name::new("load");
     static ID: Name = Name::new("id");
+    static FIELDS: [Name; 5] = ["id", "name", "weight", "draining", "labels"].map(Name::new);
 }
 
 /// The workers there are.
@@ -32,14 +34,27 @@ struct Roster {
 
 /// Takes the workers that may be chosen from now on.
 pub fn follow(workers: &[Worker]) -> Result<()> {
-    let mut old = ROSTER.take();
+    let old = ROSTER.take();
+    let known: HashMap<_, _> =
+        old.workers.iter().zip(&old.objects).map(|(w, object)| (w.id, (w, object))).collect();
     let mut objects = Vec::with_capacity(workers.len());
     for worker in workers {
-        let known = old.workers.iter().position(|known| known.id == worker.id);
-        let object = known.map_or_else(Value::object, |place| Ok(old.objects[place].clone()))?;
-        describe(&object, worker)?;
+        let object = match known.get(&worker.id) {
+            Some((before, object)) => {
+                if *before != worker {
+                    describe(object, worker)?;
+                }
+                (*object).clone()
+            }
+            None => {
+                let new = Value::object()?;
+                describe(&new, worker)?;
+                new
+            }
+        };
         objects.push(object);
     }
+    LOAD.with(|load| objects.iter().try_for_each(|object| object.define(load, 0_u32.into())))?;
     let mut places: Vec<_> =
         objects.iter().enumerate().map(|(place, object)| (object.address(), place)).collect();
     places.sort_unstable();
@@ -47,7 +62,7 @@ pub fn follow(workers: &[Worker]) -> Result<()> {
     array.freeze()?;
     let next = old.workers.get(old.start).map(|worker| worker.id);
     let start = workers.iter().position(|worker| Some(worker.id) == next).unwrap_or(0);
-    old = Roster {
+    ROSTER.set(Roster {
         array,
         workers: workers.to_vec(),
         objects,
@@ -55,8 +70,7 @@ pub fn follow(workers: &[Worker]) -> Result<()> {
         loads: vec![0; workers.len()],
         rendezvous: Rendezvous::new(workers),
         start,
-    };
-    ROSTER.set(old);
+    });
     Ok(())
 }
 
@@ -67,12 +81,13 @@ fn describe(object: &Value, worker: &Worker) -> Result<()> {
         labels.define(&Name::new(key), Value::text(value)?)?;
     }
     labels.freeze()?;
-    object.define(&Name::new("id"), worker.id.into())?;
-    object.define(&Name::new("name"), Value::text(&worker.name)?)?;
-    object.define(&Name::new("weight"), worker.weight.into())?;
-    object.define(&Name::new("draining"), worker.draining.into())?;
-    object.define(&Name::new("labels"), labels)?;
-    LOAD.with(|load| object.define(load, 0_u32.into()))
+    FIELDS.with(|[id, name, weight, draining, labels_name]| {
+        object.define(id, worker.id.into())?;
+        object.define(name, Value::text(&worker.name)?)?;
+        object.define(weight, worker.weight.into())?;
+        object.define(draining, worker.draining.into())?;
+        object.define(labels_name, labels)
+    })
 }
 
 /// Brings the loads up to date, and returns the array of workers.

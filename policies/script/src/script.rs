@@ -12,8 +12,8 @@ use crate::{api, roster};
 /// fuel, as in most loops that do not end, the budget is not used up when this many were spent for each
 /// question; and the script's place is known. Others end when the fuel does.
 const FUEL_PER_PATIENCE: u64 = 2_000_000;
-/// What the top level and `configure` get, in decisions.
-const SETUP: u32 = 100;
+/// How often the top level and `configure` may be asked; they have a larger budget.
+const SETUP: u32 = 400;
 /// What the component itself needs of its memory, before any script.
 const OWN_MEMORY: u64 = 3 << 20;
 
@@ -27,9 +27,10 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// How often a decision may be asked whether it goes on.
+    /// How often a decision may be asked whether it goes on. Once means nothing, since turns are counted
+    /// across calls.
     fn patience(self) -> u32 {
-        u32::try_from(self.fuel / FUEL_PER_PATIENCE).unwrap_or(u32::MAX)
+        u32::try_from(self.fuel / FUEL_PER_PATIENCE).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -94,7 +95,7 @@ impl Script {
         }
         js::start(usize::try_from(bounds.memory.saturating_sub(OWN_MEMORY)).unwrap_or(usize::MAX));
         let request = api::install()?;
-        js::be_patient(bounds.patience().saturating_mul(SETUP));
+        js::be_patient(SETUP);
         let failed = |thrown| complaint(name, js::caught(thrown));
         let plain = |what: String| Complaint { text: format!("{name}: {what}") };
         let exports = js::module(text, name).map_err(failed)?.map_err(plain)?;
