@@ -158,7 +158,8 @@ fn simulate() -> Command {
         .after_help(
             "Examples:\n  sidetrack policy simulate round-robin least-connection ./mine.wasm\n  sidetrack policy \
              simulate round-robin power-of-two --lengths heavy-tailed --workers 8 --svg balance.svg\n  sidetrack \
-             policy simulate least-connection round-robin --kill w1@5m --for 15m",
+             policy simulate least-connection round-robin --kill w1@5m --for 15m\n  sidetrack policy simulate \
+             least-connection ./mine.wasm --log today.log",
         )
         .arg(policy().num_args(1..))
         .arg(number("workers", "4", "How many workers"))
@@ -204,6 +205,13 @@ fn simulate() -> Command {
                 .default_value("1")
                 .value_parser(clap::value_parser!(u64))
                 .help("For everything that happens by chance"),
+        )
+        .arg(
+            Arg::new("log")
+                .long("log")
+                .value_name("FILE")
+                .conflicts_with_all(["workers", "weight", "arrivals", "session", "lengths", "for", "clients"])
+                .help("Take workers and sessions from what `sidetrack record` has written, in place of made-up ones"),
         )
         .arg(Arg::new("svg").long("svg").value_name("FILE").help("Draw the course of all policies into this file"))
         .arg(flag("json", "Print figures and loads as JSON"))
@@ -353,6 +361,7 @@ pub(super) fn task(matches: &ArgMatches) -> Option<Task> {
             clients: *matches.get_one("clients")?,
             kills: matches.get_many("kill").unwrap_or_default().cloned().collect(),
             seed: *matches.get_one("seed")?,
+            log: matches.get_one::<String>("log").map(Into::into),
             svg: matches.get_one::<String>("svg").map(Into::into),
             json: matches.get_flag("json"),
         })),
