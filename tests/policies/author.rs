@@ -212,5 +212,5 @@ fn a_simulation_compares_policies_on_the_same_traffic() {
     assert!(killed["policies"][0]["lost"].as_u64().is_some_and(|lost| lost > 50), "{killed:#}");
     let unknown = simulate(&["--kill", "w9@1m"]);
     assert_eq!(unknown.code, Some(2));
-    assert!(unknown.err.contains("there is no worker `w9`: there are w0 to w3"), "{}", unknown.err);
+    assert!(unknown.err.contains("there is no worker `w9`: there are w0, w1, w2, w3"), "{}", unknown.err);
 }

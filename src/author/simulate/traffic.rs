@@ -11,6 +11,9 @@ use crate::record::Reader;
 use crate::record::format::{Decision, Entry};
 use crate::types::{Request, WorkerInfo};
 
+/// How many connections a worker may have got after one whose session it then announces.
+const ANNOUNCED_WITHIN: usize = 64;
+
 /// What comes to the workers, and when.
 #[derive(Debug)]
 pub(super) struct Traffic {
@@ -105,7 +108,8 @@ impl Traffic {
 fn read<R: BufRead>(mut log: Reader<R>) -> Result<Traffic, crate::record::LogError> {
     // All that there ever were, by name: a restarted worker is the same one here.
     let mut workers: Vec<WorkerInfo> = Vec::new();
-    let mut latest: HashMap<u32, Box<Decision>> = HashMap::new();
+    // By worker, the latest last.
+    let mut without: HashMap<u32, Vec<Box<Decision>>> = HashMap::new();
     let mut open: HashMap<String, usize> = HashMap::new();
     let mut arrivals: Vec<Arrival> = Vec::new();
     let mut end = 0;
@@ -122,11 +126,15 @@ fn read<R: BufRead>(mut log: Reader<R>) -> Result<Traffic, crate::record::LogErr
             }
             Entry::Decision(decision) => {
                 if let (Some(worker), None, false) = (decision.worker, &decision.session, decision.hand) {
-                    latest.insert(worker, decision);
+                    let list = without.entry(worker).or_default();
+                    if list.len() >= ANNOUNCED_WITHIN {
+                        list.remove(0);
+                    }
+                    list.push(decision);
                 }
             }
             Entry::Opened(opened) => {
-                let Some(decision) = latest.remove(&opened.w) else { continue };
+                let Some(decision) = without.get_mut(&opened.w).and_then(Vec::pop) else { continue };
                 open.insert(opened.open, arrivals.len());
                 let (at, client) = (moment(decision.t), Client::Recorded(decision));
                 arrivals.push(Arrival { at, client, length: Duration::ZERO });
