@@ -261,18 +261,41 @@ impl Slot {
         Ok(self.swapped(live, carried))
     }
 
-    /// Puts the version before back, as somebody asked; its state is the present one if it takes it.
+    /// Puts the version before back, as somebody asked. It goes on with the present state if it takes it,
+    /// else with the one that it was left with.
     pub(super) fn roll_back(&self) -> Option<Swapped> {
         let mut live = lock(&self.live);
         let live = &mut *live;
         let (version, own, _) = live.last_good()?;
-        let present = live.state_to_pass_on();
-        // The instance is made by the next call, which forgets a state it cannot take.
         let form = live.form();
-        let fits = present.is_some() && version.state.is_some() && form.is_none() == version.schema.is_none();
-        let state = if fits { present.clone() } else { own };
-        let carried = if state.is_some() { Carried::Taken } else { Carried::Nothing };
-        self.install(live, version, None, state, present, Ending::RolledBack("as asked".to_owned()));
+        let present = live.state_to_pass_on();
+        let roster = live.roster.clone();
+        let start = |state: &[u8], form: Option<&str>| {
+            let mut instance = Instance::start(&version, &self.around, self.around.limits.setup_fuel).ok()?;
+            if let Some(form) = form
+                && !instance.reads(form).ok()?
+            {
+                return None;
+            }
+            if let Some(roster) = &roster {
+                instance.follow(roster).ok()?;
+            }
+            instance.restore(state).ok()?.ok().map(|()| instance)
+        };
+        let goes_on = |state: Option<Vec<u8>>, form: Option<&str>| {
+            let state = state.filter(|_| version.state.is_some())?;
+            start(&state, form).map(|instance| (instance, state))
+        };
+        let (carried, (instance, state)) = match goes_on(present.clone(), form.as_deref()) {
+            Some((instance, state)) => (Carried::Taken, (Some(instance), Some(state))),
+            None => match goes_on(own, None) {
+                Some((instance, state)) => (Carried::Own, (Some(instance), Some(state))),
+                // The next call makes an instance.
+                None => (if present.is_some() { Carried::Dropped } else { Carried::Nothing }, (None, None)),
+            },
+        };
+        let ending = Ending::RolledBack("as asked".to_owned());
+        self.install(live, version, instance, state, present, ending);
         Some(self.swapped(live, carried))
     }
 

@@ -45,6 +45,8 @@ pub enum Carried {
     Dropped,
     /// As was asked for.
     Discarded,
+    /// A version that has returned does not take the present one, and goes on with the one it was left with.
+    Own,
 }
 
 impl Carried {
@@ -54,8 +56,9 @@ impl Carried {
         match self {
             Self::Nothing => "there was no state",
             Self::Taken => "state taken over",
-            Self::Dropped => "state dropped: the new version keeps none",
+            Self::Dropped => "state dropped: this version does not take it",
             Self::Discarded => "state discarded as asked",
+            Self::Own => "it goes on with the state it was left with, since it does not take the present one",
         }
     }
 }

@@ -198,7 +198,7 @@ fn the_commands_do_what_they_say() {
     let (code, said) = scene.policy_command(&["set", "random"]);
     assert_eq!(
         (code, said.as_str()),
-        (Some(0), "policy now runs random as generation 2; state dropped: the new version keeps none\n")
+        (Some(0), "policy now runs random as generation 2; state dropped: this version does not take it\n")
     );
     let (code, said) = scene.policy_command(&["set", &text(&scene.policy()), "--json"]);
     assert_eq!(code, Some(0), "{said}");

@@ -405,7 +405,7 @@ fn a_policy_begun_as_a_script() {
     let built = project.built();
     gives_to_the_least_loaded(&built);
     keeps_up(&project, &built);
-    let error = load(&built, r#"{"wat": 1}"#).err().expect("options that do not work");
+    let error = load(&built, r#"{"wat": 1}"#).expect_err("options that do not work");
     assert!(error.ends_with(r#"begun-in-script.js:6:79: Error: unknown option "wat""#), "{error}");
 }
 

@@ -210,6 +210,25 @@ fn somebody_may_want_the_version_before_back() {
 }
 
 #[test]
+fn a_version_that_returns_takes_no_state_of_another_form() {
+    let chain = chain(&["hostile"]);
+    for _ in 0..9 {
+        ask(&chain, "/");
+    }
+    let discarding = Replacement { discard_state: true, ..by("hostile\"another form\"") };
+    chain.replace(None, &discarding).unwrap();
+    ask(&chain, "/");
+    // The present state is of form calls/2, which the first version does not read.
+    assert_eq!(chain.roll_back(None).unwrap().state, Carried::Own);
+    assert!(text(ask(&chain, "/self")).starts_with("calls 10,"));
+    // Nothing of either state is of use to one that keeps none.
+    let chain = self::chain(&["random"]);
+    chain.replace(None, &by("round-robin")).unwrap();
+    ask(&chain, "/");
+    assert_eq!(chain.roll_back(None).unwrap().state, Carried::Dropped);
+}
+
+#[test]
 fn a_chain_asks_one_after_another() {
     let chain = chain(&["hostile", "round-robin"]);
     let description = chain.describe();
