@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::server::Authority;
 use crate::policy::LinkStatus;
+use crate::shadow::Status;
 use crate::sys::process;
 use crate::worker::{Standing, WorkerReport};
 
@@ -23,20 +24,20 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 type Labels = Vec<(&'static str, String)>;
 
 /// All metrics as they are now.
-pub(super) fn scrape(authority: &Authority) -> Result<String, fmt::Error> {
+pub(super) fn scrape(authority: &Authority, shadow: Option<Status>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("sidetrack");
-    registry.register_collector(Box::new(Scrape(authority.clone())));
+    registry.register_collector(Box::new(Scrape(authority.clone(), shadow)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct Scrape(Authority);
+struct Scrape(Authority, Option<Status>);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self(authority) = self;
+        let Self(authority, shadow) = self;
         let mut page = Page(&mut encoder);
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         page.gauges("build", "The running version; always 1", None, [(version, 1.0)])?;
@@ -56,6 +57,9 @@ impl Collector for Scrape {
         page.gauge("sessions", "Sessions in the table", None, authority.sessions.len() as f64)?;
         page.workers(&authority.fleet.census())?;
         page.policies(&authority.policy.describe().links)?;
+        if let Some(shadow) = shadow {
+            page.shadow(shadow)?;
+        }
         page.process()
     }
 }
@@ -177,6 +181,29 @@ impl Page<'_, '_> {
             "policy_rollbacks",
             "Versions that returned because the one after them was not fit",
             count(|link| link.counts.rollbacks),
+        )
+    }
+
+    fn shadow(&mut self, Status { description, tally, dropped, .. }: &Status) -> fmt::Result {
+        let in_service = description.links.first().is_none_or(|link| link.in_service);
+        self.gauge(
+            "shadow_in_service",
+            "Whether the shadow policy is asked",
+            None,
+            f64::from(u8::from(in_service)),
+        )?;
+        let outcome = |(name, count): (&str, u64)| (vec![("outcome", name.to_owned())], count);
+        let outcomes = [
+            ("agreed", tally.agreed),
+            ("differed", tally.differed),
+            ("deferred", tally.deferred),
+            ("failed", tally.failed),
+            ("dropped", *dropped),
+        ];
+        self.counters(
+            "shadow_decisions",
+            "Connections that the present shadow policy was to be asked about, by what came of comparing",
+            outcomes.map(outcome),
         )
     }
 

@@ -148,8 +148,7 @@ fn decided(decision: &Decision, roster: &Roster) -> Value {
 pub(super) fn status(authority: &Authority) -> Value {
     let description = authority.policy.describe();
     let links: Vec<Value> = description.links.iter().map(link).collect();
-    let shadow = super::shadow::status(authority);
-    json!({ "links": links, "last": description.fallback.name(), "shadow": shadow })
+    json!({ "links": links, "last": description.fallback.name() })
 }
 
 fn link(status: &LinkStatus) -> Value {

@@ -84,7 +84,9 @@ impl Admin {
             .route(
                 "/v1/policy",
                 get(|State(authority): State<Authority>| async move {
-                    aside(move || Ok(policy::status(&authority))).await
+                    let mut value = policy::status(&authority);
+                    value["shadow"] = shadow::status(&authority).await;
+                    reply(StatusCode::OK, &value)
                 }),
             )
             .route("/v1/policy/set", post(set))
@@ -93,14 +95,14 @@ impl Admin {
             .route(
                 "/v1/policy/shadow",
                 get(|State(authority): State<Authority>| async move {
-                    aside(move || Ok(shadow::status(&authority))).await
+                    reply(StatusCode::OK, &shadow::status(&authority).await)
                 })
                 .post(set_shadow),
             )
             .route(
                 "/v1/policy/shadow/off",
                 post(|State(authority): State<Authority>| async move {
-                    aside(move || shadow::off(&authority)).await
+                    outcome(aside(move || shadow::off(&authority)).await)
                 }),
             )
             .route("/v1/decisions", get(follow::follow))
@@ -121,7 +123,8 @@ async fn session(State(authority): State<Authority>, UrlPath(sid): UrlPath<Strin
 }
 
 async fn scrape(State(authority): State<Authority>) -> Response {
-    match metrics::scrape(&authority) {
+    let shadow = shadow::look(&authority).await;
+    match metrics::scrape(&authority, shadow) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
@@ -132,7 +135,7 @@ async fn set(State(authority): State<Authority>, body: Bytes) -> Response {
         Ok(order) => order,
         Err(response) => return *response,
     };
-    aside(move || policy::set(&authority, &order)).await
+    outcome(aside(move || policy::set(&authority, &order)).await)
 }
 
 async fn set_shadow(State(authority): State<Authority>, body: Bytes) -> Response {
@@ -140,14 +143,18 @@ async fn set_shadow(State(authority): State<Authority>, body: Bytes) -> Response
         Ok(order) => order,
         Err(response) => return *response,
     };
-    aside(move || shadow::set(&authority, &order)).await
+    let asked = authority.clone();
+    match aside(move || shadow::set(&asked, &order)).await {
+        Ok(()) => reply(StatusCode::OK, &shadow::status(&authority).await),
+        Err(error) => failure(StatusCode::CONFLICT, &error),
+    }
 }
 
-/// Compiling takes its time, and a shadow may be in the middle of a call: connections are not to wait for
-/// either.
-async fn aside(work: impl FnOnce() -> Result<Value, String> + Send + 'static) -> Response {
-    let done = tokio::task::spawn_blocking(work).await;
-    outcome(done.unwrap_or_else(|error| Err(error.to_string())))
+/// Compiling takes its time, and connections must not wait for it.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 async fn rollback(State(authority): State<Authority>, body: Bytes) -> Response {

@@ -1,5 +1,6 @@
 //! The shadow's verbs: request → call → reply.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,10 +19,9 @@ pub(super) struct Set {
     policy: String,
 }
 
-pub(super) fn set(authority: &Authority, order: &Set) -> Result<Value, String> {
+pub(super) fn set(authority: &Authority, order: &Set) -> Result<(), String> {
     let link = order.policy.parse().map_err(|error: crate::policy::LinkError| error.to_string())?;
-    authority.shadows.set(&link).map_err(|error| error.to_string())?;
-    Ok(status(authority))
+    authority.shadows.set(&link).map_err(|error| error.to_string())
 }
 
 pub(super) fn off(authority: &Authority) -> Result<Value, String> {
@@ -29,8 +29,14 @@ pub(super) fn off(authority: &Authority) -> Result<Value, String> {
 }
 
 /// Null when there is none.
-pub(super) fn status(authority: &Authority) -> Value {
-    authority.shadows.status().as_ref().map_or(Value::Null, told)
+pub(super) async fn status(authority: &Authority) -> Value {
+    look(authority).await.as_ref().map_or(Value::Null, told)
+}
+
+/// Elsewhere than where connections are routed: it may be in the middle of a call.
+pub(super) async fn look(authority: &Authority) -> Option<Status> {
+    let shadows = Arc::clone(&authority.shadows);
+    tokio::task::spawn_blocking(move || shadows.status()).await.ok().flatten()
 }
 
 fn told(status: &Status) -> Value {

@@ -133,6 +133,17 @@ fn a_shadow_is_compared_and_changes_nothing() {
     let (_, said) = scene.ask(&["policy", "status"]);
     assert!(said.contains("shadow: random, asked\n") && said.contains("  new to      w0"), "{said}");
 
+    let mut socket = UnixStream::connect(scene.path("admin.sock")).expect("the admin socket is there");
+    socket
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
+    let mut metrics = String::new();
+    socket.read_to_string(&mut metrics).expect("an answer");
+    assert!(
+        metrics.contains(&format!("sidetrack_shadow_decisions_total{{outcome=\"agreed\"}} {agreed}\n")),
+        "{metrics}"
+    );
+
     // 120 is a whole number of rounds: another round-robin begins where the live one is.
     let (code, said) = scene.ask(&["policy", "shadow", "set", "round-robin"]);
     assert_eq!((code, said.as_str()), (Some(0), "round-robin is asked beside the real policy from now on\n"));
