@@ -25,6 +25,7 @@ Examples:
       The same behind another address; the server goes on believing in its own.
   sidetrack run --listen :3000 -- node sticky-worker.js
       Workers written for @socket.io/sticky: setupWorker(io), and nobody calls listen().
+  sidetrack run --policy ./mine.js -- node server.js
   sidetrack run --policy sticky-cookie --policy ./mine.wasm -c sidetrack.toml
       A chain of policies, one of your own; every flag is also a key in the file.
   sidetrack policy set ./mine.wasm

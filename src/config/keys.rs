@@ -81,7 +81,7 @@ pub const KEYS: &[Key] = &[
         name: "policy",
         flag: "policy",
         value: "NAME|FILE",
-        help: "Who gets a new connection: a built-in (see `sidetrack policy list`) or a file of your own; options as JSON right behind it. Repeat it for a chain: who defers leaves it to the next",
+        help: "Who gets a new connection: a built-in (see `sidetrack policy list`) or a file of your own, WebAssembly or JavaScript; options as JSON right behind it. Repeat it for a chain: who defers leaves it to the next",
         default: "least-connection",
         group: "What runs",
         kind: Kind::Many,

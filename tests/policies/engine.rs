@@ -6,7 +6,7 @@
 //! and LLVM's `ar` at hand:
 //!
 //! ```sh
-//! cargo test --test policies -- --ignored refresh_the_script_engine
+//! cargo test --test policies -- --ignored rebuild_the_script_engine
 //! ```
 
 use std::fs;
@@ -19,7 +19,7 @@ use crate::artefacts::{collect, hex, rustc};
 use crate::support::{root, run};
 
 const REFRESH: &str =
-    "run `cargo test --test policies -- --ignored refresh_the_script_engine` and commit policies/dist";
+    "run `cargo test --test policies -- --ignored rebuild_the_script_engine` and commit policies/dist";
 const TARGET: &str = "wasm32-unknown-unknown";
 
 /// `policies/dist/script.json`.
@@ -51,7 +51,7 @@ fn the_script_engine_matches_its_sources() {
 
 #[test]
 #[ignore = "writes policies/dist; needs clang for wasm32"]
-fn refresh_the_script_engine() {
+fn rebuild_the_script_engine() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("script");
     let [clang, ar] = [["clang", "clang-14"], ["llvm-ar", "llvm-ar-14"]].map(tool);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -324,6 +324,10 @@ fn what_does_not_load_is_told_with_its_line() {
             "export function blance() {} export default 1;",
             "mine.js: expected `export function balance(workers, request)`, found blance, default",
         ),
+        (
+            "export const balance = () => {}; export function session_opened() {}",
+            "mine.js: the export `session_opened` is never called: it should be `sessionOpened`",
+        ),
         ("export const balance = 5;", "mine.js: the export `balance` is no function"),
         ("export const balance = () => {}, schema = 5;", "mine.js: the export `schema` is no string"),
         (
@@ -800,4 +804,23 @@ fn the_examples_do_what_they_say() {
     // All are new, and so all are equal; later w1 is known for long and takes its full share.
     let picks: Vec<_> = (0..30).map(|_| warm.pick(&[10, 0, 0])).collect();
     assert!(picks.iter().all(|&id| id != 1), "{picks:?}");
+}
+
+/// Whatever a script can call or read is in the documentation and in what editors are told.
+#[test]
+fn the_interface_is_documented() {
+    let read = |path: &str| fs::read_to_string(crate::support::root().join(path)).unwrap();
+    let api = read("policies/script/src/api.rs");
+    let names: Vec<_> =
+        api.split("native(Home::").skip(1).filter_map(|entry| entry.split('"').nth(1)).collect();
+    assert!(names.len() > 25 && names.contains(&"isUpgrade"), "{names:?}");
+    let (page, types) = (read("docs/policy-scripts.md"), read("examples/policies/script/sidetrack.d.ts"));
+    for name in names {
+        assert!(page.contains(name) && types.contains(name), "`{name}` is not documented");
+    }
+    // And so are the exports.
+    let engine = read("policies/script/src/script.rs");
+    for export in engine.split("function(\"").skip(1).filter_map(|entry| entry.split('"').next()) {
+        assert!(page.contains(&format!("`{export}(")), "`{export}` is not documented");
+    }
 }

@@ -6,7 +6,7 @@
 export function balance(workers) {
   let best;
   for (const worker of workers) {
-    if (!worker.draining && !(best?.load <= worker.load)) best = worker;
+    if (!worker.draining && (!best || worker.load < best.load)) best = worker;
   }
   return best;
 }

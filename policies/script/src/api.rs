@@ -138,12 +138,25 @@ fn refuse(arguments: Arguments<'_>) -> Result<Value> {
     let refusal = Value::object()?;
     refusal.define(&Name::new("status"), status.into())?;
     let options = arguments.get(1);
-    if options.is_object() {
-        for name in ["retryAfter", "text"] {
-            refusal.define(&Name::new(name), options.get_by(name)?)?;
-        }
-    } else if !options.is_nothing() {
+    if options.is_nothing() {
+        return Ok(refusal);
+    }
+    if !options.is_object() {
         return Err(js::type_error("refuse: expected an object such as { retryAfter: 5, text: 'later' }"));
+    }
+    for name in js::names(&options)? {
+        let value = options.get_by(&name)?;
+        match &*name {
+            _ if value.is_nothing() => continue,
+            "retryAfter" if value.number().is_none_or(|seconds| seconds.is_nan() || seconds < 0.0) => {
+                return Err(js::type_error("refuse: expected `retryAfter` in seconds"));
+            }
+            "retryAfter" | "text" => refusal.define(&Name::new(&name), value)?,
+            _ => {
+                let unknown = format!("refuse: unknown option `{name}`: expected retryAfter, text");
+                return Err(js::type_error(&unknown));
+            }
+        }
     }
     Ok(refusal)
 }

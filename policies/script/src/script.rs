@@ -93,6 +93,7 @@ impl Script {
         if text.contains('\0') {
             return Err(Complaint { text: format!("{name}: a script is text, and here is a zero byte") });
         }
+        // Where nothing is left, 0 is no limit but the host's.
         js::start(usize::try_from(bounds.memory.saturating_sub(OWN_MEMORY)).unwrap_or(usize::MAX));
         let request = api::install()?;
         js::be_patient(SETUP);
@@ -133,8 +134,11 @@ impl Script {
             schema,
             complained: false,
         };
+        let found = js::names(&exports)?;
+        if let Some((meant, name)) = found.iter().find_map(|name| Some((nearly(name)?, name))) {
+            return Err(plain(format!("the export `{name}` is never called: it should be `{meant}`")));
+        }
         if script.balance.is_none() && script.find.is_none() {
-            let found = js::names(&exports)?;
             let found = if found.is_empty() { "no export".to_owned() } else { found.join(", ") };
             return Err(plain(format!(
                 "expected `export function balance(workers, request)`, found {found}"
@@ -320,6 +324,26 @@ impl Script {
     fn complaint(&self, thrown: Thrown) -> Complaint {
         complaint(&self.name, js::caught(thrown))
     }
+}
+
+/// What sidetrack calls or reads.
+const EXPORTS: [&str; 10] = [
+    "balance",
+    "find",
+    "configure",
+    "save",
+    "restore",
+    "schema",
+    "reads",
+    "sessionOpened",
+    "sessionClosed",
+    "workerFailed",
+];
+
+/// The export that a name would be, were it not for capitals and underscores.
+fn nearly(name: &str) -> Option<&'static str> {
+    let plain = |name: &str| name.replace('_', "").to_lowercase();
+    EXPORTS.into_iter().find(|export| *export != name && plain(export) == plain(name))
 }
 
 const PROMISE: &str = "returned a promise: policies answer at once, without async or await";
