@@ -47,7 +47,7 @@ test('a full worker spills over, always to the same next one', () => {
   const next = place('lobby', loads);
   assert.notEqual(next, own);
   assert.equal(place('lobby', loads), next);
-  assert.equal(host.explained, `w${next} is number 2 for room lobby`);
+  assert.equal(host.explained, `w${own} is full, w${next} is next for this room`);
 });
 
 test('without a room or a worker it has no opinion', () => {
@@ -55,6 +55,12 @@ test('without a room or a worker it has no opinion', () => {
   host.query = { room: 'a' };
   policy.setWorkers([worker(1, { draining: true })]);
   assert.deepEqual(policy.balance([0]), { tag: 'defer' });
+});
+
+test('a restarted worker keeps its rooms', () => {
+  const before = place('lobby', [0, 0, 0, 0]);
+  policy.setWorkers(four.map((one) => ({ ...one, id: one.id + 10 })));
+  assert.equal(place('lobby', [0, 0, 0, 0]), before + 10);
 });
 
 test('options are checked', () => {
