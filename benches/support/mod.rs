@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Node copies each piece of a body into memory of its own. Where glibc happens to give and take back
+/// that memory at the end of its heap, 5 to 8 page faults come with each 64 KiB, and a request costs 10
+/// to 20 % more: in some processes and not in others, whatever is in front of them. So none gives back.
+const MALLOC: [(&str, &str); 2] = [("MALLOC_TRIM_THRESHOLD_", "268435456"), ("MALLOC_TOP_PAD_", "16777216")];
+
 /// How long a server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,6 +68,7 @@ impl Peer {
             .args(words)
             .args(["--", "node"])
             .arg(program)
+            .envs(MALLOC)
             .stdout(Stdio::null())
             .spawn()
             .expect("sidetrack starts");
@@ -107,7 +113,7 @@ impl Peer {
 
     /// A Node program that prints its port, alone or at the end of a line.
     fn announcing(name: &str, workers: usize, mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("node starts");
+        let mut child = command.envs(MALLOC).stdout(Stdio::piped()).spawn().expect("node starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line with the port");

@@ -34,6 +34,25 @@ async function exchangePackets(connection, sid) {
   return [sent.status, got.status];
 }
 
+test('a session that ends meanwhile is no longer this worker\'s, on the same connection and by the same URL', async (t) => {
+  const { primary, urls, open } = await pair(t, 'listen.js');
+  const [own, ends] = [await open(0), await open(0)];
+  const connection = await connect(urls[0]);
+  const pid = (sid) => connection.exchange('GET', `/pid?sid=${sid}`);
+  for (let i = 0; i < 3; i++) for (const sid of [ends, ends, own]) assert.strictEqual((await pid(sid)).status, 200);
+  assert.strictEqual((await pid(ends)).status, 200);
+  assert.strictEqual(primary.handBacks.length, 0);
+  // On another connection, so that this one asks for nothing else in between.
+  const other = await connect(urls[0]);
+  assert.strictEqual((await other.exchange('POST', poll(ends), { headers: PLAIN, body: '1' })).status, 200);
+  await eventually('it has ended', () => !primary.owners.has(ends));
+  assert.strictEqual((await pid(ends)).status, 200);
+  assert.strictEqual(primary.handBacks.length, 1);
+  assert.strictEqual((await pid(own)).status, 200);
+  connection.close();
+  other.close();
+});
+
 for (const kind of KINDS) {
   test(`${kind}: sessions of two workers, interleaved on one connection`, async (t) => {
     const { primary, workers, urls, open } = await pair(t, kind);

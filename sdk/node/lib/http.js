@@ -75,11 +75,36 @@ exports.watch = function ({ terms, channel, sessions, sockets, begin, answering,
 
   function isMisplaced(request, arrival, { maxHeaderPairs }) {
     if (arrival.final) return claim(request, arrival);
-    const sid = terms.find(request);
-    if (sid === undefined || sessions.own(sid) || !channel.usable()) return false;
+    // Mostly the next request is of the same session, if not the same one. Looking that up again costs
+    // more than all the rest of this.
+    const { find } = terms;
+    const { last } = arrival;
+    const holds = last.find === find && last.ended === sessions.ended();
+    if (holds && request.url === last.url) return false;
+    const sid = find(request);
+    if (holds && sid === last.sid) {
+      last.url = urlTelling(request);
+      return false;
+    }
+    if (sid === undefined || sessions.own(sid)) {
+      // Of others each request counts as a use.
+      if (sid === undefined || sessions.lasting(sid)) remember(last, request, sid);
+      return false;
+    }
+    if (!channel.usable()) return false;
     // A head with more lines than the server takes has been cut, and cannot be handed on whole.
     return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
   }
+
+  // True until a session ends, or another sidetrack looks elsewhere for sessions.
+  function remember(last, request, sid) {
+    last.find = terms.find;
+    last.ended = sessions.ended();
+    last.url = urlTelling(request);
+    last.sid = sid;
+  }
+
+  const urlTelling = ({ url }) => (terms.find.kind === 'query' ? url : undefined);
 
   // The first request of a connection for which sidetrack knows no better worker: it stays. Its
   // session may begin here.

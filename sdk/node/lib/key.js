@@ -26,8 +26,9 @@ const FINDERS = {
       if (at < 0) return undefined;
       // Most requests carry none, and most are written as plainly as can be.
       if (plain) {
-        if (url.indexOf(name, at) < 0 && url.indexOf('%', at) < 0) return undefined;
-        if (!/[%+#\x80-\xff]/.test(url)) return plainly(url, name, at);
+        const encoded = url.indexOf('%', at) >= 0;
+        if (!encoded && url.indexOf(name, at) < 0) return undefined;
+        if (!encoded && url.indexOf('+', at) < 0 && url.indexOf('#', at) < 0) return plainly(url, name, at);
       }
       const values = [];
       for (const pair of url.slice(at + 1).split('#', 1)[0].split('&')) {
@@ -73,7 +74,7 @@ const FINDERS = {
   },
 };
 
-/** The same where nothing has to be decoded. */
+/** The same where nothing is percent-encoded. */
 function plainly(url, name, at) {
   let found;
   for (let i = at; (i = url.indexOf(name, i)) >= 0; i++) {
@@ -86,7 +87,8 @@ function plainly(url, name, at) {
     if (found !== undefined && value !== found) return undefined;
     found = value;
   }
-  return found && found.length <= LONGEST ? found : undefined;
+  if (!found) return undefined;
+  return found.length > LONGEST || /[^\x00-\x7f]/.test(found) ? theOne([utf8(found)]) : found;
 }
 
 /** The one value all of them agree on. */

@@ -11,6 +11,7 @@ exports.REPEAT_AFTER = REPEAT_AFTER;
 exports.create = function ({ tell, now = Date.now }) {
   const open = new Set(); // sessions whose end we shall see
   const used = new Map(); // the others: id → { seen, told, busy }
+  let ended = 0; // of the former
   let swept = now();
   let forgetAfter = FORGET_AFTER;
 
@@ -34,9 +35,13 @@ exports.create = function ({ tell, now = Date.now }) {
   const announce = (message) => new Promise((written) => tell(message, written));
 
   function close(sid) {
-    const known = open.delete(sid) || used.delete(sid);
-    if (known) tell({ type: 'sidetrack:closed', sid });
+    const lasted = open.delete(sid);
+    if (lasted) ended++;
+    if (lasted || used.delete(sid)) tell({ type: 'sidetrack:closed', sid });
   }
+
+  /** Whether a session is this process's own until it is closed, however long nobody asks for it. */
+  const lasting = (sid) => open.has(sid);
 
   /** Whether a request with this id belongs here. It counts as a use. */
   function mine(sid) {
@@ -103,5 +108,6 @@ exports.create = function ({ tell, now = Date.now }) {
     forgetAfter = ms;
   }
 
-  return { open: begin, close, own: mine, use, refresh, repeat, remember };
+  // `ended()`: how many lasting sessions have ended. As long as that stays, none has.
+  return { open: begin, close, own: mine, lasting, ended: () => ended, use, refresh, repeat, remember };
 };

@@ -34,7 +34,9 @@ exports.follow = function ({ tell, events }) {
 
   function arrive(socket, { key, sidetrack: more }) {
     const { data, final } = more ?? {};
-    arrivals.set(socket, { key, final: final === true, from: sidetrack });
+    // `last`: what is known of the last request, for `http.js`.
+    const last = { find: undefined, ended: 0, url: undefined, sid: undefined };
+    arrivals.set(socket, { key, final: final === true, from: sidetrack, last });
     live++;
     socket.on('close', onClose);
     // What a worker before us has read comes first. Nothing has been read here yet: that takes a

@@ -39,6 +39,11 @@ test('both sides of a query parameter are decoded', () => {
     ['/?sid=%zz', '%zz'],
     ['/?sid=%c3%a9', 'é'],
     ['/?sid=\xc3\xa9', 'é'], // as Node holds the bytes of a head
+    ['/?\xe9=\xe9&sid=abc', 'abc'],
+    ['/+%?sid=abc', 'abc'],
+    ['/?sid=&sid=', undefined],
+    [`/?sid=${'\xc3\xa9'.repeat(129)}`, undefined],
+    [`/?sid=${'\xc3\xa9'.repeat(128)}`, 'é'.repeat(128)],
     ['/?sid=%', '%'],
   ]) assert.strictEqual(find('query:sid', url), id, url);
   assert.strictEqual(find('query:a b', '/?a+b=1'), '1');

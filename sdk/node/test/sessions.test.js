@@ -30,6 +30,20 @@ test('a session with an end is this process\'s own from its announcement to that
   assert.deepStrictEqual(told, ['opened a', 'closed a']);
 });
 
+test('whether a lasting session has ended can be told from a number', async () => {
+  const { sessions } = make();
+  await sessions.open('a');
+  await sessions.open('b', { ends: false });
+  assert.deepStrictEqual([sessions.lasting('a'), sessions.lasting('b'), sessions.lasting('c')], [true, false, false]);
+  const before = sessions.ended();
+  sessions.close('b');
+  sessions.close('c');
+  assert.strictEqual(sessions.ended(), before);
+  sessions.close('a');
+  assert.notStrictEqual(sessions.ended(), before);
+  assert.strictEqual(sessions.lasting('a'), false);
+});
+
 test('a session without is announced again while it is used, at most once a minute', async () => {
   const made = make();
   await made.sessions.open('a', { ends: false });
