@@ -11,7 +11,7 @@ use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use super::bindings::{host, request, store, types};
 use super::engine::Engine;
 use super::store::Store;
-use super::{Clock, Request, SessionOwner, lock, shorten};
+use super::{Clock, Request, Role, SessionOwner, lock, shorten};
 use crate::sys::cpu;
 
 /// Longest log line of a policy, in characters.
@@ -33,6 +33,7 @@ pub(super) struct HostState {
     sessions: Arc<dyn SessionOwner>,
     store: Arc<Mutex<Store>>,
     clock: Clock,
+    role: Role,
     memory: usize,
     /// The largest linear memory it was given, in bytes.
     pub(super) memory_peak: usize,
@@ -61,12 +62,14 @@ impl HostState {
         store: Arc<Mutex<Store>>,
         clock: Clock,
         memory: usize,
+        role: Role,
     ) -> Self {
         Self {
             policy,
             sessions,
             store,
             clock,
+            role,
             memory,
             memory_peak: 0,
             memory_refused: false,
@@ -205,10 +208,17 @@ impl host::Host for HostState {
         let policy = &*self.policy;
         let admitted = self.log.admit(Instant::now());
         if let Some(dropped @ 1..) = admitted {
-            tracing::warn!(policy, dropped, "policy logs too much: lines were dropped");
+            match self.role {
+                Role::Deciding => tracing::warn!(policy, dropped, "policy logs too much: lines were dropped"),
+                Role::Shadow => {
+                    tracing::debug!(policy, dropped, "shadow policy logs too much: lines were dropped")
+                }
+            }
         }
         if admitted.is_some() {
             match level {
+                // Whatever happens to it happens to nobody.
+                _ if self.role == Role::Shadow => tracing::debug!(policy, "shadow: {text}"),
                 host::Level::Error => tracing::error!(policy, "{text}"),
                 host::Level::Warn => tracing::warn!(policy, "{text}"),
                 host::Level::Info => tracing::info!(policy, "{text}"),

@@ -102,14 +102,12 @@ impl Instance {
     ) -> Result<Self, StartError> {
         let limits = around.limits;
         let state = HostState::new(
-            match around.role {
-                Role::Deciding => Arc::clone(&version.name),
-                Role::Shadow => format!("{} (shadow)", version.name).into(),
-            },
+            Arc::clone(&version.name),
             Arc::clone(&around.sessions),
             Arc::clone(&around.store),
             around.clock.clone(),
             limits.memory,
+            around.role,
         );
         let mut store = Store::new(around.engine.inner(), state);
         store.limiter(|state| state);

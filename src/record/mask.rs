@@ -181,15 +181,18 @@ impl Mask {
             // A name, or a value without one.
             return if parameter.is_empty() { String::new() } else { self.value(parameter, masked) };
         };
-        let known = decoded(name);
+        let (known, plain) = (form_decoded(name), form_decoded(value));
         let session = matches!(&self.session_key, SessionKey::Query(key) if *key == known);
         let kept = PLAIN_QUERY.contains(&&*known) || self.keep.contains(&Keep::Query(known));
-        let value = match decoded(value) {
-            plain if session => masked.note(&plain, self.sid(&plain)),
-            plain if plain.is_empty() || kept => value.to_owned(),
-            plain => self.value(&plain, masked),
+        let shown = if session {
+            masked.note(&plain, self.sid(&plain))
+        } else if kept || plain.is_empty() {
+            plain.clone()
+        } else {
+            self.value(&plain, masked)
         };
-        format!("{name}={value}")
+        // What stays stays as it was sent: decoded it might be no target any more.
+        format!("{name}={}", if shown == plain { value } else { &shown })
     }
 
     /// None when it is left out.
@@ -225,7 +228,8 @@ impl Mask {
         let session = matches!(&self.session_key, SessionKey::Cookie(key) if key == name);
         let value = if session {
             let plain = decoded(value);
-            masked.note(&plain, self.sid(&plain))
+            let shown = masked.note(&plain, self.sid(&plain));
+            if shown == plain { value.to_owned() } else { shown }
         } else if value.is_empty() || self.keep.contains(&Keep::Cookie(name.to_owned())) {
             value.to_owned()
         } else {
@@ -284,12 +288,30 @@ impl Masked {
     }
 }
 
-/// As a server would read it.
+/// As a server would read a path.
 fn decoded(text: &str) -> String {
-    form_urlencoded::parse(text.as_bytes()).next().map_or_else(String::new, |(name, value)| {
-        // What stands in front of a `=` in a value is no name.
-        if value.is_empty() { name.into_owned() } else { format!("{name}={value}") }
-    })
+    let digit = |byte: Option<&u8>| char::from(*byte?).to_digit(16);
+    let (bytes, mut plain) = (text.as_bytes(), Vec::with_capacity(text.len()));
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let code = digit(bytes.get(at + 1)).zip(digit(bytes.get(at + 2)));
+        match code.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            Some(code) if byte == b'%' => {
+                plain.push(code);
+                at += 3;
+            }
+            _ => {
+                plain.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
+
+/// As a server would read a query.
+fn form_decoded(text: &str) -> String {
+    decoded(&text.replace('+', " "))
 }
 
 #[cfg(test)]
@@ -383,13 +405,26 @@ mod tests {
             ("cookie:io", "/", ("Cookie", "io=secret")),
             ("header:Mcp-Session-Id", "/", ("mcp-session-id", "secret")),
             ("path:2", "/echo/secret/x", ("Host", "a")),
+            ("path:2", "/echo/s%65cret/x", ("Host", "a")),
         ] {
             let mask = mask(Form::Hashed, &[], key);
             let masked = mask.request(&request(target, &[header], Some("secret")));
+            assert!(!masked.target.contains("cret"), "{}", masked.target);
             let text = format!("{} {:?}", masked.target, masked.headers);
             assert!(!text.contains("secret"), "{key}: {text}");
             assert!(text.contains(&mask.sid("secret")), "{key}: {text}");
         }
+    }
+
+    #[test]
+    fn what_stays_stays_as_it_was_sent() {
+        let mut mask = mask(Form::Hashed, &["session"], "query:sid");
+        mask.worker("w 3");
+        let target = "/?sid=a%26b+c&at=w%203&%=%&x=%zz";
+        let masked = mask.request(&request(target, &[], Some("a&b c")));
+        assert!(masked.target.starts_with("/?sid=a%26b+c&at=w%203&%=~"), "{}", masked.target);
+        assert_eq!(masked.session.as_deref(), Some("a&b c"));
+        assert!(Head::compose("GET", &masked.target, &[]).is_ok());
     }
 
     #[test]

@@ -217,6 +217,21 @@ fn a_shadow_that_loops_harms_nobody_and_is_switched_off_until_its_file_changes()
 }
 
 #[test]
+fn what_a_shadow_complains_about_is_not_in_the_log() {
+    let scene = Scene::new();
+    let script = "export function balance(workers, request) { if (request.path === '/loop') for (;;); return workers[0]; }";
+    fs::write(scene.path("shadow.js"), script).expect("it can be written");
+    let running = scene.start("round-robin", &["--shadow", &scene.text("shadow.js")]);
+    requests(running.address(), "/pid", 3);
+    let status = scene.shadow(3);
+    assert_eq!((number(&status["agreed"]), number(&status["differed"])), (1, 2), "{status}");
+    requests(running.address(), "/loop", 10);
+    running.logged("shadow policy switched off");
+    let stopped = running.stop();
+    assert!(!stopped.log.contains("it takes too long"), "{}", stopped.log);
+}
+
+#[test]
 fn a_recording_is_replayed_alike_and_shows_what_another_policy_would_change() {
     let scene = Scene::new();
     let running = scene.start("round-robin", &[]);
