@@ -1,8 +1,8 @@
 //! Tools for whoever writes a policy. No sidetrack needs to run for them, and no worker either.
 //!
-//! [`new`] begins one in a language of choice; [`check`] asks a policy by itself whether it behaves,
-//! whatever it is meant to do; [`scenario`] lets things happen to it in a made-up host, the [`world`];
-//! [`simulate`] sends it the traffic of hours, and [`bench`] says what an answer costs. [`dev`] puts every
+//! `new` begins one in a language of choice; `check` asks a policy by itself whether it behaves,
+//! whatever it is meant to do; `scenario` lets things happen to it in a made-up host, the `world`;
+//! `simulate` sends it the traffic of hours, and `bench` says what an answer costs. `dev` puts every
 //! change into a running sidetrack.
 
 mod bench;

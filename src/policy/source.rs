@@ -250,7 +250,7 @@ impl PolicySource {
         }
     }
 
-    /// Whether it is a JavaScript file, which the engine in [`script`](super::script) runs.
+    /// Whether it is a JavaScript file, which the engine in `policies/script` runs.
     #[must_use]
     pub fn is_script(&self) -> bool {
         match self {
