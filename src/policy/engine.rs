@@ -92,6 +92,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_engine_of_scripts_is_compiled_once() {
+        let engine = Engine::new().unwrap();
+        let compile = || Component::new(engine.inner(), b"\0asm\x0d\0\x01\0");
+        assert!(engine.for_scripts(|| Err(())).is_err());
+        assert!(engine.for_scripts(compile).is_ok());
+        let again = || -> Result<Component, ()> { unreachable!("it is there already") };
+        assert!(engine.for_scripts(again).is_ok());
+    }
+
+    #[test]
     fn a_deadline_is_never_early() {
         assert_eq!(Engine::ticks(Duration::ZERO), 1);
         assert_eq!(Engine::ticks(TICK), 2);

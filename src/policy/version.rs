@@ -142,6 +142,9 @@ impl Version {
     }
 }
 
+/// From this size on compiling takes so long that it is worth a word; in bytes.
+const LARGE: usize = 512 << 10;
+
 /// Checks and compiles, or finds it compiled.
 fn component(
     engine: &Engine,
@@ -151,6 +154,11 @@ fn component(
 ) -> Result<Component, ContractError> {
     if let Some(component) = cache.get(engine.inner(), digest) {
         return Ok(component);
+    }
+    if bytes.len() > LARGE {
+        // Somebody may be waiting for the first connection.
+        let megabytes = format!("{:.1}", bytes.len() as f64 / 1e6);
+        tracing::info!(%digest, megabytes, "compiling a large policy, which takes a second for each megabyte or so");
     }
     let encoded;
     let checked = match contract::inspect(bytes)? {
