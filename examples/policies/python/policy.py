@@ -29,7 +29,7 @@ open_workers: dict[str, Worker] = {}
 class Policy(exports.Policy):
     def configure(self, text: str) -> None:
         global header, shares
-        options = json.loads(text)
+        options = read(text)
         if not isinstance(options, dict):
             raise Err(f"expected an object, found {text}")
         header = options.pop("header", header)
@@ -68,10 +68,7 @@ class State(exports.State):
         return json.dumps({"form": FORM, "counters": counters}).encode()
 
     def restore(self, state: bytes) -> None:
-        try:
-            saved = json.loads(state)
-        except ValueError as error:
-            raise Err(f"not a state of tenants: {error}")
+        saved = read(state)
         form = saved.get("form") if isinstance(saved, dict) else None
         if form != FORM:
             raise Err(f"expected a state of form {FORM}, found {form}")
@@ -80,6 +77,13 @@ class State(exports.State):
         for tenant, slots in saved["counters"].items():
             if tenant in shares:
                 counters[tenant] = {slot: count for slot, count in slots.items() if slot in shares[tenant]}
+
+
+def read(text: str | bytes) -> object:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Err(f"not JSON: {error}")
 
 
 def is_share(value: object) -> bool:

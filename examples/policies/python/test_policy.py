@@ -60,7 +60,7 @@ class Tenants(unittest.TestCase):
                 State().restore(state)
 
     def test_options_are_checked(self) -> None:
-        for options in ("[]", "{}", '{"tenants": {}}', '{"tenants": {"a": {"w0": 0}}}', '{"tenants": {"a": {}}, "x": 1}'):
+        for options in ("", "[]", "{}", '{"tenants": {}}', '{"tenants": {"a": {"w0": 0}}}', '{"tenants": {"a": {}}, "x": 1}'):
             with self.assertRaises(Err, msg=options):
                 Policy().configure(options)
 

@@ -1,7 +1,5 @@
 """my-policy: who gets a connection whose session is new."""
 
-import json
-
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports import host
@@ -14,7 +12,7 @@ workers: list[Worker] = []
 class Policy(exports.Policy):
     def configure(self, text: str) -> None:
         """Takes the options: JSON text, "{}" without any. An Err keeps the policy from being loaded."""
-        if json.loads(text) != {}:
+        if text != "{}":  # json.loads reads them
             raise Err(f"expected no options, found {text}")
 
     def set_workers(self, new: list[Worker]) -> None:
