@@ -133,8 +133,9 @@ fn a_worker_in_any_language_outlives_sidetracks_that_stop_and_that_are_killed() 
         let mut kept = Client::websocket(sidetrack.address());
         for end in [Signal::SIGTERM, Signal::SIGKILL, Signal::SIGTERM] {
             sidetrack.signal(end);
-            let code = sidetrack.exit().code();
-            assert_eq!(code, (end == Signal::SIGTERM).then_some(0), "{language}: {}", sidetrack.log());
+            // Gone whole, its turn among the tests too, before the next one takes its own.
+            let stopped = sidetrack.ended();
+            assert_eq!(stopped.code, (end == Signal::SIGTERM).then_some(0), "{language}: {}", stopped.log);
             kept.echo("without any sidetrack");
             // Its place is free before another one is asked for: somebody may wait for both.
             drop(sidetrack);
