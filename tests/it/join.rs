@@ -137,8 +137,6 @@ fn a_worker_in_any_language_outlives_sidetracks_that_stop_and_that_are_killed() 
             let stopped = sidetrack.ended();
             assert_eq!(stopped.code, (end == Signal::SIGTERM).then_some(0), "{language}: {}", stopped.log);
             kept.echo("without any sidetrack");
-            // Its place is free before another one is asked for: somebody may wait for both.
-            drop(sidetrack);
             sidetrack = host(&socket).spawn();
             until_slots(&sidetrack, &["web-1"]);
             assert_eq!(pid(sidetrack.address()), guest.pid(), "{language} is back");
