@@ -195,7 +195,7 @@ impl Router {
     ) -> Option<WorkerId> {
         let fits = |id| Some(id) != except && self.fleet.serves(id, server);
         let serving = roster.workers.iter().zip(loads).filter(|(info, _)| fits(info.id));
-        serving.min_by_key(|(_, load)| **load).map(|(info, _)| info.id)
+        serving.min_by_key(|(info, load)| (info.draining, **load)).map(|(info, _)| info.id)
     }
 
     /// What a client is told when nobody can take its connection.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Answer, ask, find};
 
@@ -25,6 +25,9 @@ pub enum Question {
     Status,
     Workers,
     Session(String),
+    /// A slot, and how long its worker may take.
+    Drain(String, Option<Duration>),
+    Undrain(String),
 }
 
 impl Ctl {
@@ -34,18 +37,29 @@ impl Ctl {
     /// When nobody could be asked or the answer is no; in words.
     pub async fn carry_out(&self) -> Result<(), String> {
         type Shown = fn(&Value) -> String;
-        let (path, shown): (_, Shown) = match &self.question {
-            Question::Status => ("/v1/status".to_owned(), status),
-            Question::Workers => ("/v1/workers".to_owned(), workers),
-            Question::Session(sid) => {
-                (format!("/v1/sessions/{}", utf8_percent_encode(sid, NON_ALPHANUMERIC)), session)
+        let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+        let (path, body, shown): (_, _, Shown) = match &self.question {
+            Question::Status => ("/v1/status".to_owned(), None, status),
+            Question::Workers => ("/v1/workers".to_owned(), None, workers),
+            Question::Session(sid) => (format!("/v1/sessions/{}", encoded(sid)), None, session),
+            Question::Drain(slot, within) => {
+                let within = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+                (
+                    format!("/v1/workers/{}/drain", encoded(slot)),
+                    Some(json!({ "within_ms": within })),
+                    workers,
+                )
+            }
+            Question::Undrain(slot) => {
+                (format!("/v1/workers/{}/undrain", encoded(slot)), Some(json!({})), workers)
             }
         };
         let socket = match &self.admin {
             Some(path) => path.clone(),
             None => find().map_err(|error| error.to_string())?,
         };
-        let Answer { good, value } = ask(&socket, &path, None).await.map_err(|error| error.to_string())?;
+        let Answer { good, value } =
+            ask(&socket, &path, body.as_ref()).await.map_err(|error| error.to_string())?;
         if !good {
             return Err(value["error"].as_str().unwrap_or("refused").to_owned());
         }
@@ -105,7 +119,7 @@ fn workers(value: &Value) -> String {
             "{:<10} {:>8}  {:<12} {:>8} {:>9} {:>8} {:>11} {:>12}  {}",
             text(&worker["worker"]),
             worker["pid"].to_string(),
-            text(&worker["standing"]),
+            if worker["draining"] == true { "draining" } else { text(&worker["standing"]) },
             worker["load"].to_string(),
             worker["sessions"].to_string(),
             worker["sockets"].to_string(),

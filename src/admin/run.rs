@@ -1,7 +1,8 @@
 //! The run as it is: who works, for whom, and what has happened.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::server::Authority;
@@ -35,6 +36,25 @@ pub(super) fn workers(authority: &Authority) -> Value {
     authority.fleet.census().iter().map(worker).collect()
 }
 
+/// A worker that is to be emptied.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Drain {
+    /// When it leaves at the latest, from now.
+    within_ms: Option<u64>,
+}
+
+pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
+    let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
+    authority.fleet.drain(slot, deadline).map_err(|error| error.to_string())?;
+    Ok(workers(authority))
+}
+
+pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Value, String> {
+    authority.fleet.undrain(slot).map_err(|error| error.to_string())?;
+    Ok(workers(authority))
+}
+
 /// Who has a session.
 pub(super) fn session(authority: &Authority, sid: &str) -> Result<Value, String> {
     let owner =
@@ -61,6 +81,7 @@ fn worker(report: &WorkerReport) -> Value {
         "pid": report.pid,
         "origin": origin,
         "standing": standing,
+        "draining": report.draining,
         "weight": report.facts.weight,
         "labels": report.facts.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>(),
         "load": report.load,

@@ -79,6 +79,13 @@ impl Admin {
                     reply(StatusCode::OK, &run::workers(&authority))
                 }),
             )
+            .route("/v1/workers/{slot}/drain", post(drain))
+            .route(
+                "/v1/workers/{slot}/undrain",
+                post(async |State(authority): State<Authority>, UrlPath(slot): UrlPath<String>| {
+                    outcome(run::undrain(&authority, &slot))
+                }),
+            )
             .route("/v1/sessions/{sid}", get(session))
             .route("/metrics", get(scrape))
             .route(
@@ -112,6 +119,13 @@ impl Admin {
             tracing::error!(%error, "the admin interface has ended");
         }
         drop(file);
+    }
+}
+
+async fn drain(State(authority): State<Authority>, UrlPath(slot): UrlPath<String>, body: Bytes) -> Response {
+    match parsed(&body) {
+        Ok(order) => outcome(run::drain(&authority, &slot, &order)),
+        Err(response) => *response,
     }
 }
 

@@ -10,13 +10,14 @@ Examples:
   sidetrack ctl status
   sidetrack ctl workers --json
   sidetrack ctl session lv_VI97HAXpY6yYWAAAC
+  sidetrack ctl drain w2 --within 10m
 
 Metrics for Prometheus are at /metrics of the same socket:
   curl --unix-socket PATH http://sidetrack/metrics";
 
 pub(super) fn command() -> Command {
     Command::new("ctl")
-        .about("See what a running sidetrack does: workers, sessions, figures")
+        .about("See what a running sidetrack does, and drain its workers")
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -26,6 +27,30 @@ pub(super) fn command() -> Command {
             asking(Command::new("session").about("Which worker has a session"))
                 .arg(Arg::new("sid").value_name("SID").required(true).help("The session id")),
         )
+        .subcommand(
+            asking(
+                Command::new("drain")
+                    .about("Nothing new for a worker; it leaves when it has nothing left to do"),
+            )
+            .arg(slot())
+            .arg(
+                Arg::new("within")
+                    .long("within")
+                    .value_name("TIME")
+                    .value_parser(humantime::parse_duration)
+                    .help("When it leaves at the latest, such as 10m; without it, it may take for ever"),
+            ),
+        )
+        .subcommand(
+            asking(
+                Command::new("undrain").about("A worker takes part again; one that has left is started anew"),
+            )
+            .arg(slot()),
+        )
+}
+
+fn slot() -> Arg {
+    Arg::new("slot").value_name("WORKER").required(true).help("Its slot, such as w2")
 }
 
 /// What was asked for.
@@ -34,6 +59,10 @@ pub(super) fn ctl(matches: &ArgMatches) -> Option<Ctl> {
     let question = match name {
         "status" => Question::Status,
         "workers" => Question::Workers,
+        "drain" => {
+            Question::Drain(matches.get_one::<String>("slot")?.clone(), matches.get_one("within").copied())
+        }
+        "undrain" => Question::Undrain(matches.get_one::<String>("slot")?.clone()),
         "session" => Question::Session(matches.get_one::<String>("sid")?.clone()),
         _ => return None,
     };

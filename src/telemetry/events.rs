@@ -45,6 +45,11 @@ pub enum Event<'a> {
         worker: &'a str,
         reason: &'a str,
     },
+    /// It was asked to drain and has left.
+    WorkerRetired {
+        worker: &'a str,
+        reason: &'a str,
+    },
     WorkerUnresponsive {
         worker: &'a str,
         silent: Duration,
@@ -122,6 +127,9 @@ impl Telemetry {
             Event::WorkerReady { worker, pid } => {
                 counters.workers_ready.one();
                 info!(worker, pid, "worker ready");
+            }
+            Event::WorkerRetired { worker, reason } => {
+                info!(worker, reason, "worker drained; its slot stays empty until it is asked for again");
             }
             Event::WorkerLost { worker, reason } => {
                 counters.workers_lost.one();

@@ -15,6 +15,8 @@ pub struct WorkerReport {
     pub pid: u32,
     pub origin: Origin,
     pub standing: Standing,
+    /// It gets nothing new.
+    pub draining: bool,
     pub facts: Facts,
     /// What policies see: sessions, sockets, and what is under way.
     pub load: u32,
@@ -42,6 +44,7 @@ impl Fleet {
     fn report_on(&self, worker: &Worker) -> WorkerReport {
         let facts = self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
         let load = worker.total_load();
+        let draining = self.draining(&worker.slot).is_some();
         let state = worker.lock();
         WorkerReport {
             slot: worker.slot.clone(),
@@ -49,6 +52,7 @@ impl Fleet {
             pid: worker.pid,
             origin: worker.origin,
             standing: state.profile.standing,
+            draining,
             facts,
             load,
             sessions: worker.load.sessions(),

@@ -1,6 +1,6 @@
 //! All workers, and the roster that routing sees.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -49,6 +49,8 @@ struct Members {
     next_id: u32,
     adapters: Adapters,
     opened: Vec<ServerId>,
+    /// Slots that get nothing new, and when their workers leave at the latest.
+    draining: HashMap<String, Option<Instant>>,
 }
 
 /// A connection that is to be routed, not for the first time.
@@ -85,6 +87,15 @@ pub enum Why {
     Overdue,
 }
 
+/// An order about a slot that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{slot}` is none of the workers ({}), or not in such a state (draining: {})", known.join(", "), if draining.is_empty() { "none".to_owned() } else { draining.join(", ") })]
+pub struct UnknownSlot {
+    pub slot: String,
+    pub known: Vec<String>,
+    pub draining: Vec<String>,
+}
+
 /// A worker has no place for a connection, or is no more.
 #[derive(Debug)]
 pub struct Undelivered(pub Box<Routed>);
@@ -109,6 +120,7 @@ impl Fleet {
             next_id: 0,
             adapters: Adapters::default(),
             opened: Vec::new(),
+            draining: HashMap::new(),
         };
         Self {
             settings,
@@ -276,11 +288,14 @@ impl Fleet {
     pub(super) fn refresh(&self) {
         let version = {
             let mut members = self.lock();
+            let members = &mut *members;
+            let draining = &members.draining;
             let info = |worker: &Arc<Worker>| {
                 let Facts { weight, labels } =
                     self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
                 let (id, name) = (worker.id, worker.slot.clone());
-                WorkerInfo { id, name, weight, draining: false, labels }
+                let draining = draining.contains_key(&name);
+                WorkerInfo { id, name, weight, draining, labels }
             };
             let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
             members.ready = members.workers.iter().filter(ready).cloned().collect();
@@ -289,6 +304,48 @@ impl Fleet {
             members.roster.version
         };
         self.version.send_replace(version);
+    }
+
+    /// A slot gets nothing new from now on. Its worker, if it was started here, leaves when it has nothing
+    /// left to do, or at the deadline, and nobody follows it until [`undrain`](Self::undrain).
+    ///
+    /// # Errors
+    /// When nobody has the slot.
+    pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+        if !self.has_slot(slot) {
+            return Err(self.unknown(slot));
+        }
+        self.lock().draining.insert(slot.to_owned(), deadline);
+        self.refresh();
+        Ok(())
+    }
+
+    /// A slot takes part again; when its worker has left, another one is started.
+    ///
+    /// # Errors
+    /// When it was not draining.
+    pub fn undrain(&self, slot: &str) -> Result<(), UnknownSlot> {
+        if self.lock().draining.remove(slot).is_none() {
+            return Err(self.unknown(slot));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    fn unknown(&self, slot: &str) -> UnknownSlot {
+        let members = self.lock();
+        let known = members.workers.iter().map(|worker| worker.slot.clone());
+        UnknownSlot {
+            slot: slot.to_owned(),
+            known: known.collect(),
+            draining: members.draining.keys().cloned().collect(),
+        }
+    }
+
+    /// When the worker of a draining slot leaves at the latest; none when the slot is not draining.
+    #[allow(clippy::option_option, reason = "not draining, draining without a deadline, with one")]
+    pub(super) fn draining(&self, slot: &str) -> Option<Option<Instant>> {
+        self.lock().draining.get(slot).copied()
     }
 
     /// A worker can take connections for a server from now on.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tokio::process::Child;
@@ -22,6 +22,9 @@ use crate::telemetry::Event;
 
 /// How long a worker that has closed its channel, or was told to end, may take to be gone.
 const PARTING: Duration = Duration::from_secs(2);
+
+/// How often a draining worker is looked at: its last session may end unheard, in a count.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What makes the whole run pointless.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,8 @@ struct End {
     /// Between its first word that it is ready and its end.
     ready_for: Option<Duration>,
     reason: String,
+    /// It had nothing left to do, or not the time to do it, and was asked to go.
+    retired: bool,
 }
 
 /// Keeps a slot filled until the run drains or the slot is given up.
@@ -61,6 +66,13 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
         };
         if phases.now() >= Phase::Draining {
             return;
+        }
+        if end.retired {
+            fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason });
+            tokio::select! {
+                () = undrained(&fleet, &slot) => continue,
+                () = phases.reached(Phase::Draining) => return,
+            }
         }
         fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason });
         let proven = end.ready_for.is_some() || fleet.telemetry.counters.workers_ready.get() > 0;
@@ -83,9 +95,14 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     fleet.telemetry.emit(Event::WorkerStarted { worker: slot, pid: worker.pid });
 
     let mut draining = phases.clone();
+    let mut retired = false;
     let reason = tokio::select! {
         departure = attend(fleet, &worker) => depart(fleet, &worker, &mut child, &departure).await,
         () = draining.reached(Phase::Draining) => drain(fleet, &worker, &mut child, phases).await,
+        () = emptied(fleet, &worker) => {
+            retired = true;
+            part(fleet, &worker, &mut child, sleep(PARTING), sleep(PARTING * 2)).await
+        }
     };
     let ready_since = worker.lock().profile.ready_since;
     fleet.remove(&worker);
@@ -94,7 +111,7 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     if phases.now() < Phase::Draining {
         fleet.notice(policy::Event::WorkerFailed { worker: id });
     }
-    Ok(End { ready_for: ready_since.map(|since| since.elapsed()), reason })
+    Ok(End { ready_for: ready_since.map(|since| since.elapsed()), reason, retired })
 }
 
 /// The channel is gone, or the worker must be: no connection can reach it any more. What it has
@@ -127,12 +144,47 @@ async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &D
     }
 }
 
+/// Waits until a draining worker has nothing left to do, or its deadline has come.
+async fn emptied(fleet: &Fleet, worker: &Worker) {
+    loop {
+        match fleet.draining(&worker.slot) {
+            Some(_) if worker.total_load() == 0 => return,
+            Some(Some(deadline)) if Instant::now() >= deadline => return,
+            Some(_) => sleep(LOOK).await,
+            None => changed(fleet).await,
+        }
+    }
+}
+
+/// Waits until a slot takes part again.
+async fn undrained(fleet: &Fleet, slot: &str) {
+    while fleet.draining(slot).is_some() {
+        changed(fleet).await;
+    }
+}
+
+/// The roster has changed, or a moment has passed in which it might have unseen.
+async fn changed(fleet: &Fleet) {
+    drop(timeout(LOOK * 10, fleet.watch().changed()).await);
+}
+
 /// The run ends: the worker finishes what it has, then leaves.
 async fn drain(fleet: &Fleet, worker: &Worker, child: &mut Child, phases: &mut Phases) -> String {
+    let mut cutting = phases.clone();
+    part(fleet, worker, child, phases.reached(Phase::Ending), cutting.reached(Phase::Cutting)).await
+}
+
+/// A worker finishes what it has and leaves; when it has not by then, it is told to end, and at last ended.
+async fn part(
+    fleet: &Fleet,
+    worker: &Worker,
+    child: &mut Child,
+    told: impl Future<Output = ()>,
+    ended: impl Future<Output = ()>,
+) -> String {
     // What was sent before gets there before: one channel, in order.
     worker.ask_to_leave();
     fleet.refresh();
-    let mut cutting = phases.clone();
     let leaving = async {
         let attended = attend(fleet, worker);
         tokio::pin!(attended);
@@ -143,7 +195,7 @@ async fn drain(fleet: &Fleet, worker: &Worker, child: &mut Child, phases: &mut P
     };
     let left = tokio::select! {
         status = leaving => Some(status),
-        () = phases.reached(Phase::Ending) => None,
+        () = told => None,
     };
     if let Some(status) = left {
         return describe(status);
@@ -151,7 +203,7 @@ async fn drain(fleet: &Fleet, worker: &Worker, child: &mut Child, phases: &mut P
     process::signal(worker.pid, Signal::SIGTERM);
     tokio::select! {
         status = child.wait() => describe(status),
-        () = cutting.reached(Phase::Cutting) => {
+        () = ended => {
             process::signal(worker.pid, Signal::SIGKILL);
             describe(child.wait().await)
         }

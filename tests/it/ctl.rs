@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Sidetrack, eventually, get, poll_session, sidetrack, worker};
+use crate::support::{Sidetrack, alive, eventually, get, poll_session, session_at, sidetrack, worker};
 
 fn start(socket: &Path) -> Sidetrack {
     let path = socket.display().to_string();
@@ -117,6 +117,57 @@ fn figures_agree_with_what_clients_counted() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("41 accepted, 41 handed off, 0 handed back, 0 refused"), "{said}");
     running.stop();
+}
+
+/// The row of a slot, if somebody has it.
+fn row(socket: &Path, slot: &str) -> Option<Value> {
+    let workers = json(socket, &["workers"]);
+    workers.as_array().expect("a list").iter().find(|worker| worker["worker"] == slot).cloned()
+}
+
+#[test]
+fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let running = start(&socket);
+    let address = running.address();
+    let (sid, owner) = poll_session(address);
+    let slot = ["w0", "w1", "w2"].into_iter().find(|slot| running.slot(slot) == Some(owner)).expect("a slot");
+
+    let (code, said) = ctl(&socket, &["drain", slot]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("draining"), "{said}");
+    assert!((0..20).all(|_| get(address, "/pid").pid() != owner), "nothing new for it");
+    assert_eq!(session_at(address, &format!("sid={sid}")), (200, Some(owner)), "its session stays");
+
+    // It takes part again, as if nothing had been.
+    assert_eq!(ctl(&socket, &["undrain", slot]).0, Some(0));
+    eventually("it gets new ones", || (get(address, "/pid").pid() == owner).then_some(()));
+    assert_eq!(session_at(address, &format!("sid={sid}")), (200, Some(owner)));
+
+    // Its session would keep it; its time is up before.
+    assert_eq!(ctl(&socket, &["drain", slot, "--within", "50ms"]).0, Some(0));
+    running.logged("worker drained; its slot stays empty");
+    eventually("it is gone", || row(&socket, slot).is_none().then_some(()));
+    assert!(!alive(owner));
+    assert_eq!(get(address, "/pid").status, 200);
+    assert_eq!(json(&socket, &["status"])["figures"]["workers_lost"], 0, "it was asked to go");
+
+    assert_eq!(ctl(&socket, &["undrain", slot]).0, Some(0));
+    let again =
+        eventually("another one is there", || row(&socket, slot).filter(|row| row["standing"] == "ready"));
+    assert_ne!(again["pid"], owner);
+
+    // One with nothing to do leaves at once.
+    let idle = ["w0", "w1", "w2"].into_iter().find(|other| *other != slot).expect("another");
+    assert_eq!(ctl(&socket, &["drain", idle]).0, Some(0));
+    eventually("it is gone", || row(&socket, idle).is_none().then_some(()));
+
+    let (code, said) = ctl(&socket, &["drain", "w9"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("`w9` is none of the workers ("), "{said}");
+    let stopped = running.stop();
+    assert_eq!(stopped.count("refused"), 0);
 }
 
 #[test]
