@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::{Answer, ask, find};
+
+/// How often a restart is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What to ask of a running sidetrack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Question {
     /// A slot, and how long its worker may take.
     Drain(String, Option<Duration>),
     Undrain(String),
+    /// Slots, one after another, all of them when none is named; and how long each worker may take to leave.
+    Restart(Vec<String>, Option<Duration>),
 }
 
 impl Ctl {
@@ -37,6 +42,13 @@ impl Ctl {
     /// When nobody could be asked or the answer is no; in words.
     pub async fn carry_out(&self) -> Result<(), String> {
         type Shown = fn(&Value) -> String;
+        let socket = match &self.admin {
+            Some(path) => path.clone(),
+            None => find().map_err(|error| error.to_string())?,
+        };
+        if let Question::Restart(slots, within) = &self.question {
+            return restart(&socket, slots, *within).await;
+        }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let (path, body, shown): (_, _, Shown) = match &self.question {
             Question::Status => ("/v1/status".to_owned(), None, status),
@@ -53,21 +65,63 @@ impl Ctl {
             Question::Undrain(slot) => {
                 (format!("/v1/workers/{}/undrain", encoded(slot)), Some(json!({})), workers)
             }
+            Question::Restart(..) => return Ok(()),
         };
-        let socket = match &self.admin {
-            Some(path) => path.clone(),
-            None => find().map_err(|error| error.to_string())?,
-        };
-        let Answer { good, value } =
-            ask(&socket, &path, body.as_ref()).await.map_err(|error| error.to_string())?;
-        if !good {
-            return Err(value["error"].as_str().unwrap_or("refused").to_owned());
-        }
-        let text = if self.json { format!("{value:#}\n") } else { shown(&value) };
-        // Nobody may be reading stdout.
-        drop(io::stdout().write_all(text.as_bytes()));
+        let value = answer(&socket, &path, body.as_ref()).await?;
+        print(&if self.json { format!("{value:#}\n") } else { shown(&value) });
         Ok(())
     }
+}
+
+async fn answer(socket: &Path, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    let Answer { good, value } = ask(socket, path, body).await.map_err(|error| error.to_string())?;
+    if good { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
+}
+
+/// Nobody may be reading stdout.
+fn print(text: &str) {
+    drop(io::stdout().write_all(text.as_bytes()));
+}
+
+/// Has one worker after another followed by a new one, and waits for each to be ready.
+async fn restart(socket: &Path, slots: &[String], within: Option<Duration>) -> Result<(), String> {
+    let list = async || answer(socket, "/v1/workers", None).await;
+    let mut slots = slots.to_vec();
+    if slots.is_empty() {
+        let workers = list().await?;
+        let started = workers.as_array().into_iter().flatten().filter(|worker| worker["origin"] == "started");
+        slots = started.map(|worker| text(&worker["worker"]).to_owned()).collect();
+        slots.dedup();
+    }
+    let within = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    for slot in &slots {
+        let youngest = |workers: &Value| {
+            let own =
+                workers.as_array().into_iter().flatten().filter(|worker| worker["worker"] == *slot.as_str());
+            own.max_by_key(|worker| worker["id"].as_u64()).cloned()
+        };
+        let id = |worker: &Option<Value>| worker.as_ref().and_then(|worker| worker["id"].as_u64());
+        let before = id(&youngest(&list().await?));
+        let path = format!("/v1/workers/{}/restart", utf8_percent_encode(slot, NON_ALPHANUMERIC));
+        answer(socket, &path, Some(&json!({ "within_ms": within }))).await?;
+        let mut seen = false;
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let now = youngest(&list().await?);
+            if id(&now) > before {
+                seen = true;
+                if let Some(worker) = now.filter(|worker| worker["standing"] == "ready") {
+                    print(&format!("{slot}: process {} has followed\n", worker["pid"]));
+                    break;
+                }
+            } else if seen {
+                return Err(format!(
+                    "{slot}: the new worker did not become ready; the one before stays, and so do the others"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn status(value: &Value) -> String {

@@ -8,6 +8,7 @@
 //! | `GET /v1/status` | the run at a glance: addresses, workers, sessions, figures |
 //! | `GET /v1/workers` | every worker: process, standing, load |
 //! | `POST /v1/workers/SLOT/drain` | `{"within_ms"?}`: nothing new for it; it leaves when it has nothing left to do |
+//! | `POST /v1/workers/SLOT/restart` | `{"within_ms"?}`: another worker in its slot; the one before leaves as when drained |
 //! | `POST /v1/workers/SLOT/undrain` | it takes part again |
 //! | `GET /v1/sessions/SID` | who has a session |
 //! | `GET /metrics` | figures in the text format that Prometheus reads |

@@ -50,6 +50,12 @@ pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<
     Ok(workers(authority))
 }
 
+pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
+    let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
+    authority.fleet.restart(slot, deadline).map_err(|error| error.to_string())?;
+    Ok(workers(authority))
+}
+
 pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Value, String> {
     authority.fleet.undrain(slot).map_err(|error| error.to_string())?;
     Ok(workers(authority))

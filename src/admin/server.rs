@@ -80,6 +80,7 @@ impl Admin {
                 }),
             )
             .route("/v1/workers/{slot}/drain", post(drain))
+            .route("/v1/workers/{slot}/restart", post(restart))
             .route(
                 "/v1/workers/{slot}/undrain",
                 post(async |State(authority): State<Authority>, UrlPath(slot): UrlPath<String>| {
@@ -125,6 +126,17 @@ impl Admin {
 async fn drain(State(authority): State<Authority>, UrlPath(slot): UrlPath<String>, body: Bytes) -> Response {
     match parsed(&body) {
         Ok(order) => outcome(run::drain(&authority, &slot, &order)),
+        Err(response) => *response,
+    }
+}
+
+async fn restart(
+    State(authority): State<Authority>,
+    UrlPath(slot): UrlPath<String>,
+    body: Bytes,
+) -> Response {
+    match parsed(&body) {
+        Ok(order) => outcome(run::restart(&authority, &slot, &order)),
         Err(response) => *response,
     }
 }

@@ -1,6 +1,6 @@
 //! `sidetrack ctl …`: what a running sidetrack does.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::policy::asking;
 use crate::admin::{Ctl, Question};
@@ -11,6 +11,7 @@ Examples:
   sidetrack ctl workers --json
   sidetrack ctl session lv_VI97HAXpY6yYWAAAC
   sidetrack ctl drain w2 --within 10m
+  sidetrack ctl restart --rolling --within 1h
 
 Metrics for Prometheus are at /metrics of the same socket:
   curl --unix-socket PATH http://sidetrack/metrics";
@@ -32,25 +33,42 @@ pub(super) fn command() -> Command {
                 Command::new("drain")
                     .about("Nothing new for a worker; it leaves when it has nothing left to do"),
             )
-            .arg(slot())
+            .arg(slot().required(true))
+            .arg(within()),
+        )
+        .subcommand(
+            asking(
+                Command::new("restart")
+                    .about("A new worker follows in a slot; the one before leaves as when drained"),
+            )
+            .arg(slot().required_unless_present("rolling"))
             .arg(
-                Arg::new("within")
-                    .long("within")
-                    .value_name("TIME")
-                    .value_parser(humantime::parse_duration)
-                    .help("When it leaves at the latest, such as 10m; without it, it may take for ever"),
-            ),
+                Arg::new("rolling")
+                    .long("rolling")
+                    .action(ArgAction::SetTrue)
+                    .conflicts_with("slot")
+                    .help("All of them, one after another, each when the one before is ready"),
+            )
+            .arg(within()),
         )
         .subcommand(
             asking(
                 Command::new("undrain").about("A worker takes part again; one that has left is started anew"),
             )
-            .arg(slot()),
+            .arg(slot().required(true)),
         )
 }
 
+fn within() -> Arg {
+    Arg::new("within")
+        .long("within")
+        .value_name("TIME")
+        .value_parser(humantime::parse_duration)
+        .help("When the old one leaves at the latest, such as 10m; without it, it may take for ever")
+}
+
 fn slot() -> Arg {
-    Arg::new("slot").value_name("WORKER").required(true).help("Its slot, such as w2")
+    Arg::new("slot").value_name("WORKER").help("Its slot, such as w2")
 }
 
 /// What was asked for.
@@ -61,6 +79,10 @@ pub(super) fn ctl(matches: &ArgMatches) -> Option<Ctl> {
         "workers" => Question::Workers,
         "drain" => {
             Question::Drain(matches.get_one::<String>("slot")?.clone(), matches.get_one("within").copied())
+        }
+        "restart" => {
+            let slots = matches.get_one::<String>("slot").cloned().into_iter().collect();
+            Question::Restart(slots, matches.get_one("within").copied())
         }
         "undrain" => Question::Undrain(matches.get_one::<String>("slot")?.clone()),
         "session" => Question::Session(matches.get_one::<String>("sid")?.clone()),

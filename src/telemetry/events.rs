@@ -45,10 +45,17 @@ pub enum Event<'a> {
         worker: &'a str,
         reason: &'a str,
     },
+    /// One that was to follow another in its slot did not become ready.
+    NoSuccessor {
+        worker: &'a str,
+        reason: &'a str,
+    },
     /// It was asked to drain and has left.
     WorkerRetired {
         worker: &'a str,
         reason: &'a str,
+        /// Nobody follows in its slot.
+        vacant: bool,
     },
     WorkerUnresponsive {
         worker: &'a str,
@@ -128,8 +135,11 @@ impl Telemetry {
                 counters.workers_ready.one();
                 info!(worker, pid, "worker ready");
             }
-            Event::WorkerRetired { worker, reason } => {
-                info!(worker, reason, "worker drained; its slot stays empty until it is asked for again");
+            Event::NoSuccessor { worker, reason } => {
+                error!(worker, reason, "the new worker did not become ready: the one before stays");
+            }
+            Event::WorkerRetired { worker, reason, vacant } => {
+                info!(worker, reason, vacant, "worker drained")
             }
             Event::WorkerLost { worker, reason } => {
                 counters.workers_lost.one();

@@ -37,14 +37,16 @@ impl Fleet {
     #[must_use]
     pub fn census(&self) -> Vec<WorkerReport> {
         let mut list: Vec<_> = self.workers().iter().map(|worker| self.report_on(worker)).collect();
-        list.sort_by(|a, b| a.slot.len().cmp(&b.slot.len()).then_with(|| a.slot.cmp(&b.slot)));
+        list.sort_by(|a, b| {
+            a.slot.len().cmp(&b.slot.len()).then_with(|| (&a.slot, a.id).cmp(&(&b.slot, b.id)))
+        });
         list
     }
 
     fn report_on(&self, worker: &Worker) -> WorkerReport {
         let facts = self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
         let load = worker.total_load();
-        let draining = self.draining(&worker.slot).is_some();
+        let draining = self.draining(worker.id).is_some();
         let state = worker.lock();
         WorkerReport {
             slot: worker.slot.clone(),

@@ -1,6 +1,6 @@
 //! All workers, and the roster that routing sees.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -49,8 +49,12 @@ struct Members {
     next_id: u32,
     adapters: Adapters,
     opened: Vec<ServerId>,
-    /// Slots that get nothing new, and when their workers leave at the latest.
-    draining: HashMap<String, Option<Instant>>,
+    /// Workers that get nothing new, and when they leave at the latest.
+    draining: HashMap<WorkerId, Option<Instant>>,
+    /// Slots that nobody follows in when their worker has left.
+    vacant: HashSet<String>,
+    /// Slots whose worker is to be followed by another one, and when it leaves then at the latest.
+    succession: HashMap<String, Option<Instant>>,
 }
 
 /// A connection that is to be routed, not for the first time.
@@ -87,6 +91,16 @@ pub enum Why {
     Overdue,
 }
 
+impl Members {
+    fn unknown(&self, slot: &str) -> UnknownSlot {
+        UnknownSlot {
+            slot: slot.to_owned(),
+            known: self.workers.iter().map(|worker| worker.slot.clone()).collect(),
+            draining: self.vacant.iter().cloned().collect(),
+        }
+    }
+}
+
 /// An order about a slot that cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{slot}` is none of the workers ({}), or not in such a state (draining: {})", known.join(", "), if draining.is_empty() { "none".to_owned() } else { draining.join(", ") })]
@@ -121,6 +135,8 @@ impl Fleet {
             adapters: Adapters::default(),
             opened: Vec::new(),
             draining: HashMap::new(),
+            vacant: HashSet::new(),
+            succession: HashMap::new(),
         };
         Self {
             settings,
@@ -269,6 +285,7 @@ impl Fleet {
             let mut members = self.lock();
             members.workers.retain(|other| other.id != worker.id);
             members.adapters.forget(worker.id);
+            members.draining.remove(&worker.id);
         }
         let lost = worker.take_back();
         self.refresh();
@@ -294,7 +311,7 @@ impl Fleet {
                 let Facts { weight, labels } =
                     self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
                 let (id, name) = (worker.id, worker.slot.clone());
-                let draining = draining.contains_key(&name);
+                let draining = draining.contains_key(&id);
                 WorkerInfo { id, name, weight, draining, labels }
             };
             let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
@@ -312,11 +329,8 @@ impl Fleet {
     /// # Errors
     /// When nobody has the slot.
     pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
-        if !self.has_slot(slot) {
-            return Err(self.unknown(slot));
-        }
-        self.lock().draining.insert(slot.to_owned(), deadline);
-        self.refresh();
+        self.retire(slot, WorkerId(u32::MAX), deadline)?;
+        self.lock().vacant.insert(slot.to_owned());
         Ok(())
     }
 
@@ -325,27 +339,82 @@ impl Fleet {
     /// # Errors
     /// When it was not draining.
     pub fn undrain(&self, slot: &str) -> Result<(), UnknownSlot> {
-        if self.lock().draining.remove(slot).is_none() {
-            return Err(self.unknown(slot));
+        {
+            let mut members = self.lock();
+            let members = &mut *members;
+            if !members.vacant.remove(slot) {
+                return Err(members.unknown(slot));
+            }
+            for worker in members.workers.iter().filter(|worker| worker.slot == slot) {
+                members.draining.remove(&worker.id);
+            }
         }
         self.refresh();
         Ok(())
     }
 
-    fn unknown(&self, slot: &str) -> UnknownSlot {
-        let members = self.lock();
-        let known = members.workers.iter().map(|worker| worker.slot.clone());
-        UnknownSlot {
-            slot: slot.to_owned(),
-            known: known.collect(),
-            draining: members.draining.keys().cloned().collect(),
+    /// Another worker is started in a slot. When it is ready, the one before gets nothing new and leaves as
+    /// with [`drain`](Self::drain).
+    ///
+    /// # Errors
+    /// When nobody has the slot, or only somebody who was not started here.
+    pub fn restart(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+        {
+            let mut members = self.lock();
+            let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
+            if !members.workers.iter().any(ours) {
+                return Err(members.unknown(slot));
+            }
+            members.succession.insert(slot.to_owned(), deadline);
         }
+        self.refresh();
+        Ok(())
     }
 
-    /// When the worker of a draining slot leaves at the latest; none when the slot is not draining.
+    /// Workers of a slot older than `before` get nothing new, and leave.
+    pub(super) fn retire(
+        &self,
+        slot: &str,
+        before: WorkerId,
+        deadline: Option<Instant>,
+    ) -> Result<(), UnknownSlot> {
+        {
+            let mut members = self.lock();
+            let members = &mut *members;
+            let old = |worker: &&Arc<Worker>| worker.slot == slot && worker.id < before;
+            let old: Vec<WorkerId> = members.workers.iter().filter(old).map(|worker| worker.id).collect();
+            if old.is_empty() {
+                return Err(members.unknown(slot));
+            }
+            members.draining.extend(old.into_iter().map(|id| (id, deadline)));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// When a draining worker leaves at the latest; none when it is not draining.
     #[allow(clippy::option_option, reason = "not draining, draining without a deadline, with one")]
-    pub(super) fn draining(&self, slot: &str) -> Option<Option<Instant>> {
-        self.lock().draining.get(slot).copied()
+    pub(super) fn draining(&self, worker: WorkerId) -> Option<Option<Instant>> {
+        self.lock().draining.get(&worker).copied()
+    }
+
+    /// Whether nobody is to follow in a slot.
+    pub(super) fn is_vacant(&self, slot: &str) -> bool {
+        self.lock().vacant.contains(slot)
+    }
+
+    /// Takes the order to have a slot's worker followed by another one.
+    #[allow(clippy::option_option, reason = "no order, one without a deadline, with one")]
+    pub(super) fn succession(&self, slot: &str) -> Option<Option<Instant>> {
+        self.lock().succession.remove(slot)
+    }
+
+    /// The youngest worker of a slot, and whether it is ready.
+    pub(super) fn youngest(&self, slot: &str) -> Option<(WorkerId, bool)> {
+        let members = self.lock();
+        let own = members.workers.iter().filter(|worker| worker.slot == slot);
+        let youngest = own.max_by_key(|worker| worker.id)?;
+        Some((youngest.id, members.ready.iter().any(|worker| worker.id == youngest.id)))
     }
 
     /// A worker can take connections for a server from now on.

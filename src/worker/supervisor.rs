@@ -4,6 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
@@ -56,39 +58,109 @@ struct End {
 /// Keeps a slot filled until the run drains or the slot is given up.
 pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases: Phases) {
     let mut backoff = Backoff::new(fleet.settings.restarts.clone());
+    // Workers that have been followed, and finish what they have.
+    let mut before = FuturesUnordered::new();
+    let seen = phases.clone();
+    let life = || Box::pin(run(&fleet, &program, &slot, seen.clone()));
     while phases.now() < Phase::Draining {
-        let end = match run(&fleet, &program, &slot, &mut phases).await {
+        let mut present = life();
+        let end = loop {
+            tokio::select! {
+                end = &mut present => break end,
+                Some(end) = before.next() => left(&fleet, &slot, end),
+                deadline = succession(&fleet, &slot) => {
+                    if let Some(old) = succeed(&fleet, &slot, &mut present, life(), deadline).await {
+                        before.push(old);
+                    }
+                }
+            }
+        };
+        let end = match end {
             Ok(end) => end,
             Err(source) => {
                 fleet.report(Fatal::Start { command: program.command.join(" "), source });
-                return;
+                break;
             }
         };
         if phases.now() >= Phase::Draining {
-            return;
+            break;
         }
         if end.retired {
-            fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason });
+            fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason, vacant: true });
             tokio::select! {
-                () = undrained(&fleet, &slot) => continue,
-                () = phases.reached(Phase::Draining) => return,
+                () = filled(&fleet, &slot) => continue,
+                () = phases.reached(Phase::Draining) => break,
             }
         }
         fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason });
         let proven = end.ready_for.is_some() || fleet.telemetry.counters.workers_ready.get() > 0;
         let Some(wait) = backoff.ended(end.ready_for, proven, fastrand::f64()) else {
-            fleet.report(Fatal::GivenUp { slot, last: end.reason });
-            return;
+            fleet.report(Fatal::GivenUp { slot: slot.clone(), last: end.reason });
+            break;
         };
         tokio::select! {
             () = sleep(wait) => {}
-            () = phases.reached(Phase::Draining) => return,
+            () = phases.reached(Phase::Draining) => break,
         }
+    }
+    while before.next().await.is_some() {}
+}
+
+/// A worker that was followed is gone.
+fn left(fleet: &Fleet, slot: &str, end: io::Result<End>) {
+    let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
+    fleet.telemetry.emit(Event::WorkerRetired { worker: slot, reason: &reason, vacant: false });
+}
+
+/// Starts the successor of a slot's present worker. When it is ready it is the present one, and the one
+/// before, which is returned, gets nothing new. When it does not become ready, the one before stays.
+async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
+    fleet: &Fleet,
+    slot: &str,
+    present: &mut L,
+    mut successor: L,
+    deadline: Option<Instant>,
+) -> Option<L> {
+    let old = fleet.youngest(slot).map(|(id, _)| id);
+    let ready = async {
+        loop {
+            match fleet.youngest(slot) {
+                Some((id, true)) if Some(id) > old => return id,
+                _ => changed(fleet).await,
+            }
+        }
+    };
+    let became = tokio::select! {
+        id = ready => Some(id),
+        end = &mut successor => {
+            let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
+            fleet.telemetry.emit(Event::NoSuccessor { worker: slot, reason: &reason });
+            None
+        }
+        // Dead before it was followed: the successor is all there is.
+        _ = &mut *present => {
+            *present = successor;
+            return None;
+        }
+    };
+    let id = became?;
+    // It may have ended this very moment, and then needs no retiring.
+    let _ = fleet.retire(slot, id, deadline);
+    Some(std::mem::replace(present, successor))
+}
+
+/// Waits for the order to have a slot's worker followed by another one.
+async fn succession(fleet: &Fleet, slot: &str) -> Option<Instant> {
+    loop {
+        if let Some(deadline) = fleet.succession(slot) {
+            return deadline;
+        }
+        changed(fleet).await;
     }
 }
 
 /// One worker's life.
-async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) -> io::Result<End> {
+async fn run(fleet: &Fleet, program: &Program, slot: &str, mut phases: Phases) -> io::Result<End> {
     let id = fleet.next_id();
     let (mut child, socket) = process::start(program, slot, id)?;
     let worker = fleet.add(id, slot, child.id().unwrap_or_default(), socket, Origin::Started);
@@ -98,7 +170,7 @@ async fn run(fleet: &Fleet, program: &Program, slot: &str, phases: &mut Phases) 
     let mut retired = false;
     let reason = tokio::select! {
         departure = attend(fleet, &worker) => depart(fleet, &worker, &mut child, &departure).await,
-        () = draining.reached(Phase::Draining) => drain(fleet, &worker, &mut child, phases).await,
+        () = draining.reached(Phase::Draining) => drain(fleet, &worker, &mut child, &mut phases).await,
         () = emptied(fleet, &worker) => {
             retired = true;
             part(fleet, &worker, &mut child, sleep(PARTING), sleep(PARTING * 2)).await
@@ -147,7 +219,7 @@ async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &D
 /// Waits until a draining worker has nothing left to do, or its deadline has come.
 async fn emptied(fleet: &Fleet, worker: &Worker) {
     loop {
-        match fleet.draining(&worker.slot) {
+        match fleet.draining(worker.id) {
             Some(_) if worker.total_load() == 0 => return,
             Some(Some(deadline)) if Instant::now() >= deadline => return,
             Some(_) => sleep(LOOK).await,
@@ -156,9 +228,9 @@ async fn emptied(fleet: &Fleet, worker: &Worker) {
     }
 }
 
-/// Waits until a slot takes part again.
-async fn undrained(fleet: &Fleet, slot: &str) {
-    while fleet.draining(slot).is_some() {
+/// Waits until somebody may follow in a slot.
+async fn filled(fleet: &Fleet, slot: &str) {
+    while fleet.is_vacant(slot) {
         changed(fleet).await;
     }
 }

@@ -7,7 +7,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Sidetrack, alive, eventually, get, poll_session, session_at, sidetrack, worker};
+use crate::policy::under_load;
+use crate::support::{
+    Client, Sidetrack, alive, eventually, get, poll_session, session_at, sidetrack, worker,
+};
 
 fn start(socket: &Path) -> Sidetrack {
     let path = socket.display().to_string();
@@ -147,7 +150,7 @@ fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
 
     // Its session would keep it; its time is up before.
     assert_eq!(ctl(&socket, &["drain", slot, "--within", "50ms"]).0, Some(0));
-    running.logged("worker drained; its slot stays empty");
+    running.logged("\"vacant\":true");
     eventually("it is gone", || row(&socket, slot).is_none().then_some(()));
     assert!(!alive(owner));
     assert_eq!(get(address, "/pid").status, 200);
@@ -168,6 +171,58 @@ fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
     assert!(said.contains("`w9` is none of the workers ("), "{said}");
     let stopped = running.stop();
     assert_eq!(stopped.count("refused"), 0);
+}
+
+#[test]
+fn a_rolling_restart_loses_nothing_and_leaves_open_sessions_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let running = start(&socket);
+    let address = running.address();
+    let before = running.workers();
+    // One on each of them.
+    let mut kept: Vec<Client> = (0..6).map(|_| Client::websocket(address)).collect();
+    let (sid, owner) = poll_session(address);
+    let served = under_load(address, |_| {
+        let (code, said) = ctl(&socket, &["restart", "--rolling"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(said.matches("has followed").count(), 3, "{said}");
+        // All that is new goes to the new ones, all that was there stays.
+        let workers = json(&socket, &["workers"]);
+        let workers = workers.as_array().expect("a list");
+        let new: Vec<u64> = workers
+            .iter()
+            .filter(|worker| worker["draining"] == false)
+            .filter_map(|worker| worker["pid"].as_u64())
+            .collect();
+        assert_eq!(new.len(), 3, "{workers:?}");
+        for _ in 0..20 {
+            assert!(new.contains(&u64::from(get(address, "/pid").pid())));
+        }
+        kept.iter_mut().for_each(|client| client.echo("still here"));
+        assert_eq!(
+            session_at(address, &format!("sid={sid}")),
+            (200, Some(owner)),
+            "a session stays with its worker"
+        );
+    });
+    assert!(served > 100, "{served}");
+    drop(kept);
+    // The polling client stops asking; its worker's time is up with the next restart, which takes the one
+    // that has followed meanwhile.
+    let slot = ["w0", "w1", "w2"][before.iter().position(|pid| *pid == owner).expect("one of them")];
+    assert_eq!(ctl(&socket, &["restart", slot, "--within", "100ms"]).0, Some(0));
+    eventually("those before have left", || before.iter().all(|pid| !alive(*pid)).then_some(()));
+    let workers = eventually("three are left", || {
+        Some(json(&socket, &["workers"]))
+            .filter(|workers| workers.as_array().is_some_and(|list| list.len() == 3))
+    });
+    assert!(
+        workers.as_array().expect("a list").iter().all(|worker| worker["draining"] == false),
+        "{workers}"
+    );
+    let stopped = running.stop();
+    assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
 }
 
 #[test]

@@ -7,7 +7,9 @@
 //!
 //! The worker named gets the connection, also when it is draining or weighs 0, since the session is
 //! one that it already has. An id without a tag, or with the name of no worker, is somebody else's to
-//! decide, and so is a connection without a session: the next policy of the chain balances those.
+//! decide, and so is a connection without a session: the next policy of the chain balances those. So is
+//! a name that two workers have, which happens while one follows the other in its slot: the host's own table
+//! knows whose the session is.
 //! When names contain the separator, the longest that fits counts. Nothing is remembered between calls.
 
 use policy_common::Options;
@@ -43,7 +45,10 @@ impl Policy for TaggedSid {
     fn set_workers(&mut self, workers: &[Worker]) {
         let named = workers.iter().filter(|worker| !worker.name.is_empty());
         self.tags = named.map(|worker| (format!("{}{}", worker.name, self.separator), worker.id)).collect();
-        self.tags.sort_by_key(|(tag, _)| std::cmp::Reverse(tag.len()));
+        self.tags.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        // While one worker follows another in its slot, the tag of both says nothing.
+        let alone = self.tags.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() == 1);
+        self.tags = alone.flatten().cloned().collect();
     }
 
     fn balance(&mut self, loads: &[u32]) -> Decision {
