@@ -85,7 +85,8 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
         if phases.now() >= Phase::Draining {
             break;
         }
-        if end.retired {
+        // One that dies while its slot is being drained has left, too.
+        if end.retired || fleet.is_vacant(&slot) {
             fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason, vacant: true });
             tokio::select! {
                 () = filled(&fleet, &slot) => continue,
@@ -138,7 +139,9 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
             None
         }
         // Dead before it was followed: the successor is all there is.
-        _ = &mut *present => {
+        end = &mut *present => {
+            let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
+            fleet.telemetry.emit(Event::WorkerLost { worker: slot, reason: &reason });
             *present = successor;
             return None;
         }

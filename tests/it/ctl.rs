@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Sidetrack, alive, eventually, get, poll_session, session_at, sidetrack, worker,
+    Client, Sidetrack, alive, eventually, get, kill, poll_session, session_at, sidetrack, worker,
 };
 
 fn start(socket: &Path) -> Sidetrack {
@@ -223,6 +223,23 @@ fn a_rolling_restart_loses_nothing_and_leaves_open_sessions_alone() {
     );
     let stopped = running.stop();
     assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
+}
+
+#[test]
+fn a_drained_slot_stays_empty_although_its_worker_dies() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let running = start(&socket);
+    let (sid, owner) = poll_session(running.address());
+    let slot = ["w0", "w1", "w2"].into_iter().find(|slot| running.slot(slot) == Some(owner)).expect("a slot");
+    assert_eq!(ctl(&socket, &["drain", slot]).0, Some(0));
+    kill(owner);
+    running.logged("\"vacant\":true");
+    assert!(row(&socket, slot).is_none(), "nobody follows");
+    // Its session begins anew elsewhere, as after any death.
+    let (status, pid) = session_at(running.address(), &format!("sid={sid}"));
+    assert!(status != 503 && pid != Some(owner), "{status}");
+    running.stop();
 }
 
 #[test]
