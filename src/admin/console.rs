@@ -1,14 +1,12 @@
 //! Orders of the command line, carried out at the admin socket, and what a person sees of it.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::tail::tail;
-use super::{Answer, ask, find};
-use crate::cli::{Order, Verb};
+use super::{Answer, ask, at};
+use crate::cli::{Order, Verb, print};
 use crate::policy::BuiltIn;
 
 /// Carries out an order and prints what came of it. False when it was refused.
@@ -17,6 +15,7 @@ use crate::policy::BuiltIn;
 /// When nobody could be asked; in words.
 pub async fn carry_out(order: &Order) -> Result<bool, String> {
     type Shown = fn(&Value) -> String;
+    let socket = || at(order.admin.as_ref()).map_err(|error| error.to_string());
     let (path, body, shown): (_, _, Shown) = match &order.verb {
         Verb::List => {
             print(&list());
@@ -27,7 +26,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         Verb::Rollback(body) => ("/v1/policy/rollback", Some(body), swapped),
         Verb::Explain(body) => ("/v1/policy/explain", Some(body), explained),
         Verb::Follow(filter) => {
-            return tail(&socket(order)?, filter, order.json).await.map(|()| true);
+            return tail(&socket()?, filter, order.json).await.map(|()| true);
         }
         Verb::ShadowStatus => ("/v1/policy/shadow", None, shadow),
         Verb::ShadowSet(body) => ("/v1/policy/shadow", Some(body), |value| {
@@ -37,7 +36,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
             ("/v1/policy/shadow/off", Some(&Value::Null), |_| "no shadow any more\n".to_owned())
         }
     };
-    let socket = socket(order)?;
+    let socket = socket()?;
     let Answer { good, value } = ask(&socket, path, body).await.map_err(|error| error.to_string())?;
     if order.json {
         print(&format!("{value:#}\n"));
@@ -47,18 +46,6 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         return Err(text(&value["error"]));
     }
     Ok(good)
-}
-
-fn socket(order: &Order) -> Result<PathBuf, String> {
-    match &order.admin {
-        Some(path) => Ok(path.clone()),
-        None => find().map_err(|error| error.to_string()),
-    }
-}
-
-/// Nobody may be reading stdout; that is no reason to panic.
-fn print(text: &str) {
-    drop(io::stdout().write_all(text.as_bytes()));
 }
 
 fn list() -> String {

@@ -1,14 +1,14 @@
 //! `sidetrack ctl`: asks, and shows a person the answer.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Answer, ask, find};
+use super::{Answer, ask, at};
+use crate::cli::print;
 
 /// How often a restart is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -42,10 +42,7 @@ impl Ctl {
     /// When nobody could be asked or the answer is no; in words.
     pub async fn carry_out(&self) -> Result<(), String> {
         type Shown = fn(&Value) -> String;
-        let socket = match &self.admin {
-            Some(path) => path.clone(),
-            None => find().map_err(|error| error.to_string())?,
-        };
+        let socket = at(self.admin.as_ref()).map_err(|error| error.to_string())?;
         if let Question::Restart(slots, within) = &self.question {
             return restart(&socket, slots, *within).await;
         }
@@ -76,11 +73,6 @@ impl Ctl {
 async fn answer(socket: &Path, path: &str, body: Option<&Value>) -> Result<Value, String> {
     let Answer { good, value } = ask(socket, path, body).await.map_err(|error| error.to_string())?;
     if good { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
-}
-
-/// Nobody may be reading stdout.
-fn print(text: &str) {
-    drop(io::stdout().write_all(text.as_bytes()));
 }
 
 /// Has one worker after another followed by a new one, and waits for each to be ready.

@@ -37,7 +37,7 @@ mod tail;
 pub use client::{Answer, ClientError, Lines, ask, lines};
 pub use console::carry_out;
 pub use ctl::{Ctl, Question};
-pub use place::{PlaceError, find, own};
+pub use place::{PlaceError, at, own};
 pub use recorder::{Recording, record};
 pub use server::{Admin, Authority};
 pub use tail::Filter;

@@ -35,11 +35,19 @@ pub fn own() -> Result<PathBuf, PlaceError> {
     Ok(folder.join(format!("{}.sock", std::process::id())))
 }
 
+/// The socket that was given, or that of the one sidetrack that this user runs.
+///
+/// # Errors
+/// As [`find`].
+pub fn at(given: Option<&PathBuf>) -> Result<PathBuf, PlaceError> {
+    given.map_or_else(find, |path| Ok(path.clone()))
+}
+
 /// The socket of the one sidetrack that this user runs.
 ///
 /// # Errors
 /// When there is none or more than one.
-pub fn find() -> Result<PathBuf, PlaceError> {
+fn find() -> Result<PathBuf, PlaceError> {
     let folder = folder();
     let sockets = fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut live: Vec<PathBuf> = sockets.filter(|path| UnixStream::connect(path).is_ok()).collect();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, sleep_until};
 
-use super::{find, lines};
+use super::{at, lines};
 use crate::record::format::{End, Entry, Gap, Total};
 
 /// Written at least so often, so that somebody who looks at the file sees what is new.
@@ -37,10 +37,7 @@ pub struct Recording {
 /// # Errors
 /// When nothing can be recorded; in words.
 pub async fn record(recording: &Recording) -> Result<(), String> {
-    let socket = match &recording.admin {
-        Some(path) => path.clone(),
-        None => find().map_err(|error| error.to_string())?,
-    };
+    let socket = at(recording.admin.as_ref()).map_err(|error| error.to_string())?;
     let mut query = form_urlencoded::Serializer::new(String::new());
     if recording.full {
         query.append_pair("form", "full");

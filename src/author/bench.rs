@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::figures;
 use super::ground;
-use super::print::{self, print};
+use crate::cli::print;
 use crate::policy::{BuiltIn, Candidate, Chain, Limits, PolicyLink, PolicySource, SessionOwner, Settings};
 use crate::types::{Decision, Request, Roster};
 
@@ -45,10 +46,9 @@ struct Figures {
 
 impl Bench {
     pub(super) fn perform(&self) -> Result<bool, String> {
-        let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
         let begin = Instant::now();
         let candidate =
-            Candidate::load(&self.policy, Limits::default(), nobody).map_err(|error| error.to_string())?;
+            Candidate::load(&self.policy, Limits::default()).map_err(|error| error.to_string())?;
         let load = begin.elapsed();
         let begin = Instant::now();
         candidate.start().map_err(|error| error.to_string())?;
@@ -58,7 +58,7 @@ impl Bench {
         for &workers in &self.workers {
             rows.push(self.measure(&candidate, &twin, workers)?);
         }
-        let start_share = print::percent(candidate.start_fuel(), candidate.limits().setup_fuel);
+        let start_share = figures::percent(candidate.start_fuel(), candidate.limits().setup_fuel);
         if self.json {
             let value = json!({
                 "policy": self.policy.to_string(),
@@ -77,7 +77,7 @@ impl Bench {
             out,
             "{}: {}, loaded in {:.1} ms, an instance starts in {:.0} µs ({start_share} of its budget)",
             self.policy,
-            print::bytes(candidate.size()),
+            figures::bytes(candidate.size()),
             load.as_secs_f64() * 1e3,
             start.as_secs_f64() * 1e6,
         );
@@ -95,8 +95,8 @@ impl Bench {
                 row.p99,
                 row.native,
                 row.find.map_or_else(|| "-".to_owned(), |time| format!("{time:.0} ns")),
-                print::percent(row.fuel, candidate.limits().decision_fuel),
-                print::bytes(row.memory),
+                figures::percent(row.fuel, candidate.limits().decision_fuel),
+                figures::bytes(row.memory),
             );
         }
         let _ = writeln!(

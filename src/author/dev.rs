@@ -10,8 +10,8 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use serde_json::{Value, json};
 
 use super::check;
-use super::print::print;
 use crate::admin;
+use crate::cli::print;
 use crate::policy::{Digest, PolicyLink, PolicySource};
 use recipe::Recipe;
 
@@ -98,15 +98,12 @@ impl Dev {
     }
 
     async fn swap(&self, artefact: &Path) -> Result<String, String> {
-        let socket = match &self.admin {
-            Some(path) => path.clone(),
-            None => admin::find().map_err(|error| {
-                format!(
-                    "built and checked; to see it at work: sidetrack run --policy {} -- COMMAND\n  ({error})",
-                    artefact.display()
-                )
-            })?,
-        };
+        let socket = admin::at(self.admin.as_ref()).map_err(|error| {
+            format!(
+                "built and checked; to see it at work: sidetrack run --policy {} -- COMMAND\n  ({error})",
+                artefact.display()
+            )
+        })?;
         let ask = async |path: &str, body: Option<&Value>| {
             let answer = admin::ask(&socket, path, body).await.map_err(|error| error.to_string())?;
             if answer.good {

@@ -8,9 +8,9 @@
 mod bench;
 mod check;
 mod dev;
+mod figures;
 mod ground;
 mod new;
-mod print;
 mod scenario;
 mod simulate;
 mod world;

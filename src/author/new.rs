@@ -8,7 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::print::print;
+use crate::cli::print;
 
 /// What the templates call the policy, and its crate.
 const NAME: &str = "my-policy";

@@ -15,8 +15,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sidetrack_policy::native::{Script, scripted};
 
-use super::print::print;
 use super::world::{Outcome, World};
+use crate::cli::print;
 use crate::policy::{PolicyLink, Settings, Vectors};
 use crate::types::WorkerId;
 use file::{Action, Scenario, Step};

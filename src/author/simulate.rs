@@ -16,8 +16,8 @@ use serde_json::json;
 use sidetrack_policy::native::{Script, scripted};
 
 use super::ground;
-use super::print::print;
 use super::world::World;
+use crate::cli::print;
 use crate::policy::{PolicyLink, Settings};
 use crate::types::WorkerInfo;
 use course::{Course, Evenness, Running};

@@ -2,12 +2,12 @@
 //! that believes it is serving.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::ground;
 use crate::policy::{
-    Chain, Clock, Event, LinkName, LoadError, PolicyLink, Replacement, SessionOwner, Settings,
+    Chain, Clock, Event, LinkName, LoadError, PolicyLink, Replacement, SessionOwner, Settings, lock,
 };
 use crate::types::{Decision, Refusal, Request, WorkerId, WorkerInfo};
 
@@ -28,13 +28,7 @@ struct Table(Mutex<HashMap<String, WorkerId>>);
 
 impl SessionOwner for Table {
     fn owner(&self, sid: &str) -> Option<WorkerId> {
-        self.lock().get(sid).copied()
-    }
-}
-
-impl Table {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, WorkerId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).get(sid).copied()
     }
 }
 
@@ -143,7 +137,7 @@ impl World {
     pub(super) fn open(&mut self, worker: WorkerId) -> String {
         let sid = format!("{}.{}", self.name(worker), self.next_session);
         self.next_session += 1;
-        self.table.lock().insert(sid.clone(), worker);
+        lock(&self.table.0).insert(sid.clone(), worker);
         self.add(worker, 1);
         self.chain.notice(Event::SessionOpened { sid: &sid, worker });
         sid
@@ -151,7 +145,7 @@ impl World {
 
     /// A session ends. False when it ended before, with its worker.
     pub(super) fn close(&mut self, sid: &str) -> bool {
-        let Some(worker) = self.table.lock().remove(sid) else { return false };
+        let Some(worker) = lock(&self.table.0).remove(sid) else { return false };
         self.add(worker, -1);
         self.chain.notice(Event::SessionClosed { sid, worker });
         true
@@ -167,8 +161,11 @@ impl World {
     /// worker.
     pub(super) fn kill(&mut self, name: &str) -> Option<usize> {
         let id = self.id(name)?;
-        let lost: Vec<String> =
-            self.table.lock().iter().filter(|(_, owner)| **owner == id).map(|(sid, _)| sid.clone()).collect();
+        let lost: Vec<String> = lock(&self.table.0)
+            .iter()
+            .filter(|(_, owner)| **owner == id)
+            .map(|(sid, _)| sid.clone())
+            .collect();
         self.chain.notice(Event::WorkerFailed { worker: id });
         for sid in &lost {
             self.close(sid);

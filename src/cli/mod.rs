@@ -3,9 +3,11 @@
 mod author;
 mod ctl;
 mod policy;
+mod print;
 mod record;
 
 pub use policy::{Order, Verb};
+pub use print::print;
 pub use record::Replaying;
 
 use clap::builder::styling::{AnsiColor, Styles};

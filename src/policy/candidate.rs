@@ -12,7 +12,7 @@ use super::instance::{Instance, Question, StartError, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
 use super::script;
 use super::version::{Digest, Version};
-use super::{Clock, Event, Limits, PolicyLink, Request, Role, SessionOwner};
+use super::{Clock, Event, Limits, PolicyLink, Request, Role};
 use crate::types::{Decision, Roster, WorkerId};
 
 /// A policy that loads: compiled once, started as often as somebody likes.
@@ -27,35 +27,18 @@ pub struct Run {
     instance: Instance,
 }
 
-/// Why a candidate does not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartFailure {
-    /// `configure` said no, in these words.
-    #[error("`configure` refused the options: {0}")]
-    Refused(String),
-    #[error("{0}")]
-    Fault(Fault),
-    /// It loaded before, so nobody gets here.
-    #[error("it does not fit the contract: {0}")]
-    Types(String),
-}
-
 impl Candidate {
-    /// Reads, compiles, configures and tries a policy, as a chain does.
+    /// Reads, compiles, configures and tries a policy, as a chain does. Nobody has any session.
     ///
     /// # Errors
     /// One line that says what is wrong with it.
-    pub fn load(
-        link: &PolicyLink,
-        limits: Limits,
-        sessions: Arc<dyn SessionOwner>,
-    ) -> Result<Self, LoadError> {
+    pub fn load(link: &PolicyLink, limits: Limits) -> Result<Self, LoadError> {
         let load = || {
             let engine = Arc::new(Engine::new().map_err(LoadProblem::Engine)?);
             let around = Surroundings {
                 engine,
                 cache: Arc::new(Cache::none()),
-                sessions,
+                sessions: Arc::new(|_: &str| None),
                 store: Arc::default(),
                 clock: Clock::Machine,
                 limits,
@@ -102,7 +85,7 @@ impl Candidate {
     ///
     /// # Errors
     /// When it cannot be had, although one could when the policy was loaded.
-    pub fn start(&self) -> Result<Run, StartFailure> {
+    pub fn start(&self) -> Result<Run, StartError> {
         self.begin(&self.version.options)
     }
 
@@ -110,21 +93,17 @@ impl Candidate {
     ///
     /// # Errors
     /// What the policy says to them, or how it failed.
-    pub fn configured(&self, options: &str) -> Result<Run, StartFailure> {
+    pub fn configured(&self, options: &str) -> Result<Run, StartError> {
         match script::with_options(&self.version, options) {
             Some(wrapped) => self.begin(&wrapped),
             None => self.begin(options),
         }
     }
 
-    fn begin(&self, configuration: &str) -> Result<Run, StartFailure> {
+    fn begin(&self, configuration: &str) -> Result<Run, StartError> {
         let apart = Surroundings { store: Arc::default(), ..self.around.clone() };
-        match Instance::configured(&self.version, configuration, &apart, self.around.limits.setup_fuel) {
-            Ok(instance) => Ok(Run { instance }),
-            Err(StartError::Refused(said)) => Err(StartFailure::Refused(said)),
-            Err(StartError::Fault(fault)) => Err(StartFailure::Fault(fault)),
-            Err(StartError::Types(said)) => Err(StartFailure::Types(said)),
-        }
+        Instance::configured(&self.version, configuration, &apart, self.around.limits.setup_fuel)
+            .map(|instance| Run { instance })
     }
 }
 

@@ -246,10 +246,7 @@ impl Chain {
 
     /// What [`Self::find`] answers, with every link's reasons. The policies are really asked.
     pub fn explain_find(&self, sid: &str, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
-        if roster.workers.is_empty() {
-            return self.nobody();
-        }
-        self.ask(&Asked { question: Question::Find(sid), roster, loads, listening: true }, request)
+        self.look(sid, roster, loads, request, true)
     }
 
     /// What [`Self::balance`] answers, with every link's reasons. The policies are really asked.
@@ -279,11 +276,21 @@ impl Chain {
     /// Asks policies that keep their own books for the worker of session `sid`. Any other defers at
     /// once and at no cost.
     pub fn find(&self, sid: &str, roster: &Roster, loads: &[u32], request: &mut Request) -> Answer {
+        self.look(sid, roster, loads, request, self.is_listening())
+    }
+
+    fn look(
+        &self,
+        sid: &str,
+        roster: &Roster,
+        loads: &[u32],
+        request: &mut Request,
+        listening: bool,
+    ) -> Answer {
         if roster.workers.is_empty() {
             return self.nobody();
         }
-        let asked = Asked { question: Question::Find(sid), roster, loads, listening: self.is_listening() };
-        self.ask(&asked, request)
+        self.ask(&Asked { question: Question::Find(sid), roster, loads, listening }, request)
     }
 
     /// Asks one link after another until one decides. A [`Decision::Defer`] is the last answer there

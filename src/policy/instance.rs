@@ -73,18 +73,16 @@ pub(super) struct Instance {
 }
 
 /// Why an instance could not be had.
-pub(super) enum StartError {
-    Fault(Fault),
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Fault(#[from] Fault),
     /// An exported function has another type than the contract's.
+    #[error("it does not fit the contract: {0}")]
     Types(String),
     /// `configure` returned this error.
+    #[error("`configure` refused the options: {0}")]
     Refused(String),
-}
-
-impl From<Fault> for StartError {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
 }
 
 impl Instance {

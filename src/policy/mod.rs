@@ -43,12 +43,13 @@ mod watch;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub use candidate::{Candidate, Run, StartFailure};
+pub use candidate::{Candidate, Run};
 pub use chain::{Answer, Chain, Description, LinkName, Step};
 pub use clock::Clock;
 pub use contract::ContractError;
 pub use counts::{Counts, FaultCounts};
 pub use fault::{Fault, FaultKind};
+pub use instance::StartError;
 pub use load::{LoadError, LoadProblem};
 pub use settings::{Limits, Role, Settings};
 pub use source::{BuiltIn, LinkError, PolicyLink, PolicySource, UnknownPolicy};
@@ -92,6 +93,6 @@ fn one_line(text: &str) -> String {
 }
 
 /// Locks regardless of a panic elsewhere: what these mutexes guard is replaced or rebuilt whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

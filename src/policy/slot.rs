@@ -241,20 +241,10 @@ impl Slot {
             Some(_) if version.state.is_none() => Carried::Dropped,
             Some(_) => Carried::Taken,
         };
-        if carried == Carried::Taken
-            && let Some(form) = live.form()
-            && !instance.reads(&form)?
-        {
-            return Err(SwapProblem::Form { form });
-        }
-        if let Some(roster) = &live.roster {
-            instance.follow(roster)?;
-        }
-        if let (Carried::Taken, Some(state)) = (carried, &state) {
-            instance.restore(state)?.map_err(SwapProblem::State)?;
-        }
-        live.quarantined.remove(&version.digest);
+        let form = if carried == Carried::Taken { live.form() } else { None };
         let passed_on = state.clone().filter(|_| carried == Carried::Taken);
+        take_over(&mut instance, live.roster.as_ref(), passed_on.as_deref(), form)?;
+        live.quarantined.remove(&version.digest);
         self.install(live, version, Some(instance), passed_on, state, Ending::Replaced);
         live.trial = (!trial.is_zero()).then(|| (Instant::now() + trial, Trial::default()));
         live.counts.swaps += 1;
@@ -269,31 +259,21 @@ impl Slot {
         let (version, own, _) = live.last_good()?;
         let form = live.form();
         let present = live.state_to_pass_on();
-        let roster = live.roster.clone();
-        let start = |state: &[u8], form: Option<&str>| {
-            let mut instance = Instance::start(&version, &self.around, self.around.limits.setup_fuel).ok()?;
-            if let Some(form) = form
-                && !instance.reads(form).ok()?
-            {
-                return None;
-            }
-            if let Some(roster) = &roster {
-                instance.follow(roster).ok()?;
-            }
-            instance.restore(state).ok()?.ok().map(|()| instance)
-        };
-        let goes_on = |state: Option<Vec<u8>>, form: Option<&str>| {
+        let goes_on = |state: Option<Vec<u8>>, form: Option<String>| {
             let state = state.filter(|_| version.state.is_some())?;
-            start(&state, form).map(|instance| (instance, state))
+            let mut instance = Instance::start(&version, &self.around, self.around.limits.setup_fuel).ok()?;
+            take_over(&mut instance, live.roster.as_ref(), Some(&state), form).ok()?;
+            Some((instance, state))
         };
-        let (carried, (instance, state)) = match goes_on(present.clone(), form.as_deref()) {
-            Some((instance, state)) => (Carried::Taken, (Some(instance), Some(state))),
+        let (carried, gone_on) = match goes_on(present.clone(), form) {
+            Some(taken) => (Carried::Taken, Some(taken)),
             None => match goes_on(own, None) {
-                Some((instance, state)) => (Carried::Own, (Some(instance), Some(state))),
+                Some(taken) => (Carried::Own, Some(taken)),
                 // The next call makes an instance.
-                None => (if present.is_some() { Carried::Dropped } else { Carried::Nothing }, (None, None)),
+                None => (if present.is_some() { Carried::Dropped } else { Carried::Nothing }, None),
             },
         };
+        let (instance, state) = gone_on.unzip();
         let ending = Ending::RolledBack("as asked".to_owned());
         self.install(live, version, instance, state, present, ending);
         Some(self.swapped(live, carried))
@@ -465,6 +445,27 @@ impl Slot {
             self.fall_back(live, Ending::Quarantined(reason));
         }
     }
+}
+
+/// Gives a fresh instance the roster, and the state of a version before, whose form is known or not.
+fn take_over(
+    instance: &mut Instance,
+    roster: Option<&Roster>,
+    state: Option<&[u8]>,
+    form: Option<String>,
+) -> Result<(), SwapProblem> {
+    if let Some(form) = form
+        && !instance.reads(&form)?
+    {
+        return Err(SwapProblem::Form { form });
+    }
+    if let Some(roster) = roster {
+        instance.follow(roster)?;
+    }
+    if let Some(state) = state {
+        instance.restore(state)?.map_err(SwapProblem::State)?;
+    }
+    Ok(())
 }
 
 /// The next generation of a chain.

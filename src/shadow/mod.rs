@@ -13,14 +13,16 @@ mod tally;
 
 use std::fmt;
 use std::sync::mpsc::RecvTimeoutError;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 pub use tally::{Compared, Tally};
 
 use crate::observe::{Observation, Observers, Routing, Tap, Tapped, What};
-use crate::policy::{Chain, Description, Event, LoadError, PolicyLink, Role, SessionOwner, Settings, Watch};
+use crate::policy::{
+    Chain, Description, Event, LoadError, PolicyLink, Role, SessionOwner, Settings, Watch, lock,
+};
 use crate::sys;
 use crate::types::{Decision, Request, WorkerId};
 
@@ -299,8 +301,4 @@ impl fmt::Debug for Shadow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Shadow").field(&self.chain).finish()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -330,6 +330,7 @@ impl Fleet {
     /// When nobody has the slot.
     pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
         self.retire(slot, WorkerId(u32::MAX), deadline)?;
+        // In time: its worker leaves no sooner than this returns.
         self.lock().vacant.insert(slot.to_owned());
         Ok(())
     }

@@ -68,7 +68,7 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
             tokio::select! {
                 end = &mut present => break end,
                 Some(end) = before.next() => left(&fleet, &slot, end),
-                deadline = succession(&fleet, &slot) => {
+                deadline = until(&fleet, || fleet.succession(&slot)) => {
                     if let Some(old) = succeed(&fleet, &slot, &mut present, life(), deadline).await {
                         before.push(old);
                     }
@@ -89,7 +89,7 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
         if end.retired || fleet.is_vacant(&slot) {
             fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason, vacant: true });
             tokio::select! {
-                () = filled(&fleet, &slot) => continue,
+                () = until(&fleet, || (!fleet.is_vacant(&slot)).then_some(())) => continue,
                 () = phases.reached(Phase::Draining) => break,
             }
         }
@@ -123,20 +123,13 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
     deadline: Option<Instant>,
 ) -> Option<L> {
     let old = fleet.youngest(slot).map(|(id, _)| id);
-    let ready = async {
-        loop {
-            match fleet.youngest(slot) {
-                Some((id, true)) if Some(id) > old => return id,
-                _ => changed(fleet).await,
-            }
-        }
-    };
-    let became = tokio::select! {
-        id = ready => Some(id),
+    let ready = || fleet.youngest(slot).filter(|(id, ready)| *ready && Some(*id) > old);
+    let (id, _) = tokio::select! {
+        youngest = until(fleet, ready) => youngest,
         end = &mut successor => {
             let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
             fleet.telemetry.emit(Event::NoSuccessor { worker: slot, reason: &reason });
-            None
+            return None;
         }
         // Dead before it was followed: the successor is all there is.
         end = &mut *present => {
@@ -146,20 +139,9 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
             return None;
         }
     };
-    let id = became?;
     // It may have ended this very moment, and then needs no retiring.
     let _ = fleet.retire(slot, id, deadline);
     Some(std::mem::replace(present, successor))
-}
-
-/// Waits for the order to have a slot's worker followed by another one.
-async fn succession(fleet: &Fleet, slot: &str) -> Option<Instant> {
-    loop {
-        if let Some(deadline) = fleet.succession(slot) {
-            return deadline;
-        }
-        changed(fleet).await;
-    }
 }
 
 /// One worker's life.
@@ -219,28 +201,30 @@ async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &D
     }
 }
 
-/// Waits until a draining worker has nothing left to do, or its deadline has come.
+/// Waits until a worker is draining and has nothing left to do, or its deadline has come.
 async fn emptied(fleet: &Fleet, worker: &Worker) {
     loop {
-        match fleet.draining(worker.id) {
-            Some(_) if worker.total_load() == 0 => return,
-            Some(Some(deadline)) if Instant::now() >= deadline => return,
-            Some(_) => sleep(LOOK).await,
-            None => changed(fleet).await,
+        let deadline = until(fleet, || fleet.draining(worker.id)).await;
+        if worker.total_load() == 0 || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Looks now and at every change of the roster, which every order about a worker is, until there is
+/// something. Cancel safe: nothing is awaited between finding and returning.
+async fn until<T>(fleet: &Fleet, look: impl Fn() -> Option<T>) -> T {
+    let mut changes = fleet.watch();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        // The fleet outlives every wait, so this cannot fail.
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
-}
-
-/// Waits until somebody may follow in a slot.
-async fn filled(fleet: &Fleet, slot: &str) {
-    while fleet.is_vacant(slot) {
-        changed(fleet).await;
-    }
-}
-
-/// The roster has changed, or a moment has passed in which it might have unseen.
-async fn changed(fleet: &Fleet) {
-    drop(timeout(LOOK * 10, fleet.watch().changed()).await);
 }
 
 /// The run ends: the worker finishes what it has, then leaves.

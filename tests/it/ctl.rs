@@ -1,7 +1,5 @@
 //! What a running sidetrack tells of itself agrees with what its clients have counted.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +7,7 @@ use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Sidetrack, alive, eventually, get, kill, poll_session, session_at, sidetrack, worker,
+    Client, Sidetrack, admin, alive, eventually, get, kill, poll_session, session_at, sidetrack, worker,
 };
 
 fn start(socket: &Path) -> Sidetrack {
@@ -38,12 +36,7 @@ fn json(socket: &Path, words: &[&str]) -> Value {
 
 /// `GET /metrics`, as Prometheus asks.
 fn metrics(socket: &Path) -> String {
-    let mut stream = UnixStream::connect(socket).expect("the admin socket is there");
-    stream
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
+    let answer = admin(socket, "/metrics");
     assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
     answer
 }

@@ -1,6 +1,5 @@
 //! Hostile policies in the running program, under load and between busy neighbours: no client notices.
 
-use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -8,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::guests::guest;
-use crate::policy::{Scene, under_load, variant};
+use crate::policy::{Scene, under_load, variant, version};
 use crate::support::{eventually, get};
 
 /// What a version does wrong at these paths, and what it counts as.
@@ -50,13 +49,6 @@ impl Drop for Neighbours {
     }
 }
 
-/// The hostile policy, with a custom section more so that it is another version each time.
-fn version(number: u8) -> Vec<u8> {
-    let mut bytes = fs::read(guest("policy_hostile")).expect("it is built");
-    bytes.extend([0, 6, 4, b't', b'e', b's', b't', number]);
-    bytes
-}
-
 fn faults(status: &Value) -> u64 {
     let faults = status["links"][0]["counts"]["faults"].as_object().expect("counters");
     faults.values().filter_map(Value::as_u64).sum()
@@ -75,7 +67,7 @@ fn each_one_is_quarantined_and_the_innocent_returns_while_clients_are_served() {
         let mut expected = 0;
         for (number, (path, kind)) in (1..).zip(FAULTS) {
             let generation = scene.generation();
-            scene.put(&version(number));
+            scene.put(&version(&guest("policy_hostile"), number));
             eventually("the hostile version is in service", || {
                 (scene.generation() > generation).then_some(())
             });
@@ -154,7 +146,7 @@ fn throughput_is_back_within_a_second() {
         for (number, (path, _)) in (1..).zip(FAULTS) {
             let normal = rate(Duration::from_secs(2));
             let generation = scene.generation();
-            scene.put(&version(number));
+            scene.put(&version(&guest("policy_hostile"), number));
             eventually("the hostile version is in service", || {
                 (scene.generation() > generation).then_some(())
             });

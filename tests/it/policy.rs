@@ -1,9 +1,7 @@
 //! Policies replaced while connections flow.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +12,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    Sidetrack, eventually, get, pid, policy_file, poll_session, session_at, sidetrack, signal, try_get,
-    worker,
+    Sidetrack, admin, eventually, get, pid, policy_file, poll_session, session_at, sidetrack, signal,
+    try_get, worker,
 };
 
 /// A run whose policy is a file of its own, with an admin socket.
@@ -51,12 +49,7 @@ impl Scene {
     }
 
     pub fn status(&self) -> Value {
-        let mut stream = UnixStream::connect(self.socket()).expect("the admin socket is there");
-        stream
-            .write_all(b"GET /v1/policy HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-            .expect("it takes a request");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        let answer = admin(&self.socket(), "/v1/policy");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
         serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
     }
@@ -85,7 +78,12 @@ pub fn text(path: &Path) -> String {
 
 /// A built-in's file with other bytes and the same meaning: a custom section more.
 pub fn variant(name: &str, number: u8) -> Vec<u8> {
-    let mut bytes = fs::read(policy_file(name)).expect("the artefact is there");
+    version(&policy_file(name), number)
+}
+
+/// Another version of a policy's file, which means the same.
+pub fn version(file: &Path, number: u8) -> Vec<u8> {
+    let mut bytes = fs::read(file).expect("it is there");
     bytes.extend([0, 6, 4, b't', b'e', b's', b't', number]);
     bytes
 }

@@ -14,8 +14,8 @@ use tempfile::TempDir;
 
 use crate::guests::guest;
 use crate::support::{
-    Client, Sidetrack, eventually, get, policy_file, poll_session, session_at, sidetrack, signal, try_get,
-    worker,
+    Client, Sidetrack, admin, eventually, get, policy_file, poll_session, session_at, sidetrack, signal,
+    try_get, worker,
 };
 
 /// A folder with an admin socket in it.
@@ -133,12 +133,7 @@ fn a_shadow_is_compared_and_changes_nothing() {
     let (_, said) = scene.ask(&["policy", "status"]);
     assert!(said.contains("shadow: random, asked\n") && said.contains("  new to      w0"), "{said}");
 
-    let mut socket = UnixStream::connect(scene.path("admin.sock")).expect("the admin socket is there");
-    socket
-        .write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        .expect("it takes a request");
-    let mut metrics = String::new();
-    socket.read_to_string(&mut metrics).expect("an answer");
+    let metrics = admin(&scene.path("admin.sock"), "/metrics");
     assert!(
         metrics.contains(&format!("sidetrack_shadow_decisions_total{{outcome=\"agreed\"}} {agreed}\n")),
         "{metrics}"

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Stop, Verdict};
+use crate::author::figures;
 use crate::author::ground::{client, request, roster, worker, workers};
-use crate::author::print;
-use crate::policy::{Candidate, Event, Run, StartFailure};
+use crate::policy::{Candidate, Event, Run, StartError};
 use crate::types::{Decision, Request, Roster, WorkerId, WorkerInfo};
 
 /// A decision that takes more of its budget than this share is worth a warning.
@@ -129,7 +129,7 @@ fn starts(candidate: &Candidate) -> Outcome {
     let run = candidate.start()?;
     let (fuel, most) = (candidate.start_fuel(), candidate.limits().setup_fuel);
     let found =
-        format!("{} of the budget, {} of memory", print::percent(fuel, most), print::bytes(run.memory()));
+        format!("{} of the budget, {} of memory", figures::percent(fuel, most), figures::bytes(run.memory()));
     Ok(if fuel > most / 2 { Verdict::Warning(found) } else { Verdict::Good(found) })
 }
 
@@ -140,7 +140,7 @@ fn odd_options(candidate: &Candidate) -> Outcome {
     {
         match candidate.configured(options) {
             Ok(_) => {}
-            Err(StartFailure::Refused(_)) => refused += 1,
+            Err(StartError::Refused(_)) => refused += 1,
             Err(failure) => return Ok(Verdict::Bad(format!("with `{options}`: {failure}"))),
         }
     }
@@ -150,7 +150,7 @@ fn odd_options(candidate: &Candidate) -> Outcome {
 fn long_options(candidate: &Candidate) -> Outcome {
     let options = format!("{{\"a\": \"{}\"}}", "x".repeat(60 << 10));
     match candidate.configured(&options) {
-        Ok(_) | Err(StartFailure::Refused(_)) => good(),
+        Ok(_) | Err(StartError::Refused(_)) => good(),
         Err(failure) => Err(failure.into()),
     }
 }
@@ -392,7 +392,7 @@ fn state_back(candidate: &Candidate) -> Outcome {
         return Ok(Verdict::Bad(format!("`restore` refused what `save` returned: {said}")));
     }
     ask_many(&mut next, &roster, &mut [0; 3], 16)?;
-    Ok(Verdict::Good(format!("{} after 2,000 decisions", print::bytes(saved.len()))))
+    Ok(Verdict::Good(format!("{} after 2,000 decisions", figures::bytes(saved.len()))))
 }
 
 fn state_rubbish(candidate: &Candidate) -> Outcome {
@@ -478,7 +478,7 @@ fn events_pile(candidate: &Candidate) -> Outcome {
         run.notice(Event::SessionOpened { sid: &sid, worker })?;
     }
     ask_many(&mut run, &workers(2), &mut [0; 2], 16)?;
-    Ok(Verdict::Good(format!("{} of memory", print::bytes(run.memory()))))
+    Ok(Verdict::Good(format!("{} of memory", figures::bytes(run.memory()))))
 }
 
 fn memory(candidate: &Candidate) -> Outcome {
@@ -502,7 +502,7 @@ fn budget(candidate: &Candidate) -> Outcome {
             loads[number as usize % count as usize] += 1;
         }
     }
-    let found = format!("the dearest of 600 took {}", print::percent(dearest, most));
+    let found = format!("the dearest of 600 took {}", figures::percent(dearest, most));
     Ok(if dearest > most / DEAR { Verdict::Warning(found) } else { Verdict::Good(found) })
 }
 
@@ -530,7 +530,7 @@ fn repeatable(candidate: &Candidate) -> Outcome {
 fn growth(before: usize, after: usize, of: &str) -> Verdict {
     let grown = after.saturating_sub(before);
     if grown > GROWTH {
-        Verdict::Warning(format!("{} more, and more with more {of}", print::bytes(grown)))
+        Verdict::Warning(format!("{} more, and more with more {of}", figures::bytes(grown)))
     } else {
         Verdict::Good(String::new())
     }

@@ -3,13 +3,13 @@
 mod cases;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sidetrack_policy::native::{Script, scripted};
 
-use super::print::{self, print};
-use crate::policy::{Candidate, Fault, Limits, LoadError, PolicyLink, SessionOwner, StartFailure};
+use super::figures;
+use crate::cli::print;
+use crate::policy::{Candidate, Fault, Limits, LoadError, PolicyLink, StartError};
 use cases::{CASES, Case};
 
 /// `sidetrack policy check`.
@@ -40,7 +40,7 @@ enum Stop {
     #[error("{0}")]
     Fault(#[from] Fault),
     #[error("{0}")]
-    Start(#[from] StartFailure),
+    Start(#[from] StartError),
     /// An answer that nobody can act upon.
     #[error("answered {0}")]
     Answer(String),
@@ -109,8 +109,7 @@ pub(super) fn failures(policy: &PolicyLink) -> Result<Vec<String>, String> {
 }
 
 fn candidate(policy: &PolicyLink, limits: Limits) -> Result<Candidate, LoadError> {
-    let nobody: Arc<dyn SessionOwner> = Arc::new(|_: &str| None);
-    Candidate::load(policy, limits, nobody)
+    Candidate::load(policy, limits)
 }
 
 /// Runs a case, every time with the same random numbers.
@@ -131,7 +130,8 @@ fn human(candidate: &Candidate, policy: &PolicyLink, verdicts: &[(&Case, Verdict
         [] => String::new(),
         some => format!(", with {}", some.join(", ")),
     };
-    let _ = writeln!(out, "{policy}: {}, {}{interfaces}", candidate.digest(), print::bytes(candidate.size()));
+    let _ =
+        writeln!(out, "{policy}: {}, {}{interfaces}", candidate.digest(), figures::bytes(candidate.size()));
     for (case, verdict) in verdicts {
         let found = match verdict.found() {
             found if found.is_empty() => found,

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -237,6 +239,16 @@ fn dechunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 
 /// A GET on a connection of its own, closed afterwards.
 #[track_caller]
+/// What the admin interface answers, head and all.
+pub fn admin(socket: &Path, target: &str) -> String {
+    let mut stream = UnixStream::connect(socket).expect("the admin socket is there");
+    write!(stream, "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        .expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
 pub fn get(address: SocketAddr, target: &str) -> Response {
     try_get(address, target).unwrap_or_else(|error| panic!("GET {target}: {error}"))
 }

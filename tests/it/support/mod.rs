@@ -10,7 +10,7 @@ mod turn;
 mod wait;
 
 pub use fake::fake;
-pub use http::{Client, Response, get, pid, poll_session, session_at, try_get};
+pub use http::{Client, Response, admin, get, pid, poll_session, session_at, try_get};
 pub use languages::{every_language, python, python_worker, rust_worker};
 pub use node::{client, install, job, node, worker, worker as node_worker};
 pub use os::{alive, children, kill, signal, sockets};

@@ -1,11 +1,4 @@
-//! Words for people, on stdout.
-
-use std::io::{self, Write as _};
-
-/// Nobody may be reading stdout; that is no reason to panic.
-pub(super) fn print(text: &str) {
-    drop(io::stdout().write_all(text.as_bytes()));
-}
+//! Numbers for people.
 
 /// Bytes in the largest unit that leaves a number above one.
 pub(super) fn bytes(count: usize) -> String {
