@@ -38,7 +38,7 @@ pub fn own() -> Result<PathBuf, PlaceError> {
 /// The socket that was given, or that of the one sidetrack that this user runs.
 ///
 /// # Errors
-/// As [`find`].
+/// When none was given and none is found, or more than one.
 pub fn at(given: Option<&PathBuf>) -> Result<PathBuf, PlaceError> {
     given.map_or_else(find, |path| Ok(path.clone()))
 }

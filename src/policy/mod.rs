@@ -27,6 +27,7 @@ mod engine;
 mod fault;
 mod host;
 mod instance;
+mod live;
 mod load;
 mod native;
 mod script;

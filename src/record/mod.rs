@@ -12,10 +12,12 @@ pub mod mask;
 mod picture;
 mod read;
 mod replay;
+mod report;
 mod writer;
 
 pub use mask::{Form, Keep, KeepError};
 pub use picture::picture;
 pub use read::{LogError, Problem, Reader};
-pub use replay::{Change, Loads, Replay, ReplayError, Report, Side, Spread};
+pub use replay::{Loads, Replay, ReplayError};
+pub use report::{Change, Report, Side, Spread};
 pub use writer::Writer;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::replay::{Report, Side, Spread};
+use super::report::{Change, Report, Side, Spread};
 use crate::observe::Latencies;
 
 /// The longest bar.
@@ -199,7 +199,7 @@ impl Report {
         };
         let spread = |(worker, spread): (&String, &Spread)| json!({ "worker": worker, "before": spread.before, "after": spread.after });
         let cell = |((from, to), count): (&(String, String), &u64)| json!({ "from": from, "to": to, "count": count });
-        let change = |change: &super::replay::Change| {
+        let change = |change: &Change| {
             json!({
                 "t": change.t,
                 "target": change.target,

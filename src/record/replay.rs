@@ -4,9 +4,9 @@
 //! numbers come from a generator with a given seed. So the same recording and the same policies give the
 //! same outcome each time.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::BufRead;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -16,10 +16,10 @@ use sidetrack_policy::native::{Script, scripted};
 use super::format::{self, Beginning, Decision, Entry, Link, Said};
 use super::loads::Shifted;
 use super::read::{LogError, Problem, Reader};
+use super::report::{Change, Report};
 use crate::observe::Latencies;
 use crate::policy::{
-    Chain, Clock, Counts, Event, Limits, LinkState, LoadError, PolicyLink, Role, SessionOwner, Settings,
-    States,
+    Chain, Clock, Event, Limits, LinkState, LoadError, PolicyLink, Role, SessionOwner, Settings, States, lock,
 };
 use crate::types::{self, Head, Request, Roster, WorkerId, WorkerInfo};
 
@@ -30,8 +30,6 @@ const OPENS_WITHIN: u64 = 10_000_000;
 const OPENING: usize = 64;
 /// Changes that are told one by one.
 const TOLD: usize = 20;
-/// Nothing is slow by the clock in a replay: that would be the machine's doing.
-const BACKSTOP: Duration = Duration::from_secs(60);
 
 /// Which loads policies are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,71 +64,6 @@ pub struct Replay {
     pub limits: Limits,
     /// Keep compiled policies.
     pub cache: bool,
-}
-
-/// What came of a replay.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    pub beginning: Beginning,
-    pub chain: Vec<String>,
-    pub against: Option<Vec<String>>,
-    /// From the first line to the last.
-    pub time: Duration,
-    /// Connections whose session was new or absent.
-    pub new: Side,
-    /// Connections whose session had an owner.
-    pub known: Side,
-    /// Sessions that were seen to begin.
-    pub sessions: Side,
-    /// New connections by where they went and where they would have gone.
-    pub table: BTreeMap<(String, String), u64>,
-    /// New connections by worker.
-    pub spread: BTreeMap<String, Spread>,
-    /// The first connections that would have gone elsewhere.
-    pub changes: Vec<Change>,
-    /// Observations the recorder lost.
-    pub lost: u64,
-    /// The last line was only the beginning of one.
-    pub cut: bool,
-    /// Links that went on with the state they had when the recording began.
-    pub adopted: Vec<String>,
-    pub counts: Counts,
-    /// What the policies took, and what they took when it was recorded.
-    pub latency: (Latencies, Latencies),
-    /// All time spent in policies, for the mean.
-    pub spent: Duration,
-}
-
-/// How many there were, and how many of them would have been elsewhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Side {
-    pub all: u64,
-    pub changed: u64,
-}
-
-/// New connections of one worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Spread {
-    pub before: u64,
-    pub after: u64,
-}
-
-/// A connection that would have gone elsewhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Microseconds since the beginning.
-    pub t: u64,
-    pub target: String,
-    pub session: Option<String>,
-    pub from: String,
-    pub to: String,
-}
-
-impl Side {
-    fn note(&mut self, changed: bool) {
-        self.all += 1;
-        self.changed += u64::from(changed);
-    }
 }
 
 impl Replay {
@@ -314,7 +247,7 @@ struct Owners(Mutex<HashMap<String, u32>>);
 
 impl Owners {
     fn with<T>(&self, body: impl FnOnce(&mut HashMap<String, u32>) -> T) -> T {
-        body(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        body(&mut lock(&self.0))
     }
 }
 
@@ -344,7 +277,7 @@ impl World {
         let (owners, clock) = (Arc::<Owners>::default(), Clock::scripted());
         let settings = Settings {
             // Every fault counts, and none ends the service: when it would is a matter of time.
-            limits: Limits { faults: usize::MAX, backstop: BACKSTOP, ..replay.limits },
+            limits: Limits { faults: usize::MAX, ..replay.limits },
             trial: Duration::ZERO,
             cache: replay.cache,
             clock: clock.clone(),
@@ -496,6 +429,7 @@ fn settled(said: &types::Decision, before: Option<&Said>, recorded: Went) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Side, Spread};
 
     const FIRST: &str = r#"{"sidetrack":"decisions/1","began":"","program":"","session_key":"query:sid","form":"full","chain":[],"last":{"link":"random","policy":"native:random","generation":0}}"#;
     const ROSTER: &str = r#"{"t":0,"roster":[{"id":1,"name":"w0"},{"id":2,"name":"w1"}]}"#;
