@@ -239,23 +239,17 @@ fn a_descriptor_lost_on_its_way_back_costs_that_connection_and_no_other() {
             let status = Command::new("prlimit").arg(format!("--pid={}", sidetrack.pid)).arg(number).status();
             assert!(status.expect("prlimit, of util-linux").success());
         };
-        // No room for even one more; what is open stays.
-        sidetrack.keeps_nothing();
+        // No room for even one more; what is open stays. A connection whose request has not come stays
+        // with sidetrack: more of them than there is room for, so that what closes late is filled too.
         let numbers = || -> Vec<usize> {
             let number = |line: String| line.split(' ').next()?.parse().ok();
             sidetrack.descriptors().into_iter().filter_map(number).collect()
         };
-        let mut fillers = Vec::new();
-        eventually("every number is taken", || {
-            let open = numbers();
-            if open.len() > *open.iter().max()? {
-                return Some(());
-            }
-            // A connection whose request has not come stays with sidetrack.
-            fillers.push(Client::with(address, "GET /"));
-            None
-        });
-        limit(numbers().len());
+        let highest = numbers().into_iter().max().unwrap();
+        limit(highest + 2);
+        let fillers: Vec<_> = (0..highest + 4).map(|_| Client::with(address, "GET /")).collect();
+        sidetrack.logged("cannot accept for now");
+        eventually("every number is taken", || (numbers().len() == highest + 2).then_some(()));
         let (mut lost, holder) = clients.pop().unwrap();
         let elsewhere = &sessions[sessions.keys().find(|owner| **owner != holder).unwrap()];
         lost.send(kept("GET", &target(elsewhere), b""));
