@@ -10,21 +10,18 @@ use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::admin::{self, Admin, Authority};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
 use crate::pipeline::Pipeline;
-use crate::policy::{Chain, SessionOwner, Watch};
-use crate::route::Router;
-use crate::session::SessionTable;
-use crate::shadow::{Loaded, Shadows};
+use crate::pool::{Common, DEFAULT, Draft, Pools};
 use crate::sys;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
-use crate::worker::{Fatal, Fleet, JoinSocket, Program, Terms, node, supervisor};
+use crate::worker::{Fatal, JoinSocket, Reports, node, supervisor};
 
 /// Servers whose first worker has just become ready and that are not accepted for yet. Far above
 /// what a program has.
@@ -66,33 +63,22 @@ impl Outcome {
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    policy: Arc<Chain>,
-    shadow: Option<Loaded>,
-    sessions: Arc<SessionTable>,
-    telemetry: Arc<Telemetry>,
+    draft: Draft,
 }
 
 impl App {
-    /// Loads the policy; starts nothing.
+    /// Loads the policies; starts nothing.
     ///
     /// # Errors
-    /// When the policy cannot be used.
+    /// When a policy cannot be used.
     pub fn new(config: Config) -> Result<Self, Problems> {
-        let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
-        let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
-        let policy = Chain::build(&config.policy, &config.policy_settings, &owner)
-            .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
-        let load = |link| Loaded::load(link, &config.policy_settings);
-        let shadow = config.shadow.as_ref().map(load).transpose();
-        let shadow = shadow
-            .map_err(|error| Problems::one(format!("shadow {}", error.policy), error.problem.to_string()))?;
-        Ok(Self { config, policy: Arc::new(policy), shadow, sessions, telemetry: Arc::default() })
+        Ok(Self { draft: Draft::load(&config)?, config })
     }
 
     /// One line on what would run.
     #[must_use]
     pub fn describe(&self) -> String {
-        let policy = summary::policy(&self.policy);
+        let policy = summary::policy(&self.draft.policy);
         match self.config.workers {
             0 => format!("workers that join, policy {policy}"),
             workers => format!("{workers} × {}, policy {policy}", self.config.command.join(" ")),
@@ -104,7 +90,8 @@ impl App {
     /// # Errors
     /// What is wrong with the configuration on this machine, such as a port that is taken.
     pub async fn run(self) -> Result<Outcome, Problems> {
-        let Self { config, policy, shadow, sessions, telemetry } = self;
+        let Self { config, draft } = self;
+        let telemetry = Arc::<Telemetry>::default();
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| trouble("signals", error))?;
@@ -115,65 +102,24 @@ impl App {
 
         let servers = Servers::new(&config.listen, config.peek.timeout).map_err(bind_problems)?;
         let shim = config.shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
-        let program = Program {
-            command: config.command.clone(),
-            shim: shim.map(Arc::new),
-            session_key: config.route.session_key.clone(),
-            keepalive: config.keepalive,
-            session_idle: config.session_idle,
-            tagged_sids: config.tagged_sids,
-        };
-
-        let joining = match config.join() {
-            Some(settings) => {
-                let socket = JoinSocket::bind(&settings).map_err(|error| trouble("join-socket", error))?;
-                let terms = Terms {
-                    session_key: config.route.session_key.clone(),
-                    keepalive: config.keepalive,
-                    session_idle: config.session_idle,
-                    tagged_sids: config.tagged_sids,
-                    reserved: config.workers,
-                };
-                Some((socket, terms))
-            }
-            None => None,
-        };
-
-        let admin = bind_admin(&config.admin)?;
-        let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
-            .map_err(|error| Problems::one("policy-watch", error))?;
-        let watch = Arc::new(watch);
-        let observers = Arc::clone(&telemetry.observers);
-        let shadows = Shadows::new(observers, config.policy_settings.clone(), config.policy_watch);
-        if let Some(loaded) = shadow {
-            shadows.begin(loaded).map_err(|error| Problems::one("shadow", error.to_string()))?;
-        }
-        let shadows = Arc::new(shadows);
-
+        let servers = Arc::new(servers);
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
-        let servers = Arc::new(servers);
-        let fleet = Arc::new(Fleet::new(
-            config.worker.clone(),
-            Arc::clone(&sessions),
-            Arc::clone(&servers),
-            Arc::clone(&policy),
-            Arc::clone(&telemetry),
-            fatal,
-            opened,
-        ));
-        let router = Router {
-            settings: config.route.clone(),
-            sessions: Arc::clone(&sessions),
-            fleet: Arc::clone(&fleet),
-            policy: Arc::clone(&policy),
+        let common = Common {
+            servers: Arc::clone(&servers),
             telemetry: Arc::clone(&telemetry),
+            shim: shim.map(Arc::new),
+            reports: Reports { fatal, opened },
         };
+        let joining = config.join().map(|settings| JoinSocket::bind(&settings)).transpose();
+        let mut joining = joining.map_err(|error| trouble("join-socket", error))?;
+        let admin = bind_admin(&config.admin)?;
+        let pools = Arc::new(Pools::new(vec![Arc::new(draft.build(DEFAULT, &config, &common)?)]));
+
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let pipeline = Arc::new(Pipeline {
             peek: config.peek.clone(),
-            router,
-            fleet: Arc::clone(&fleet),
+            pools: Arc::clone(&pools),
             permits: Arc::clone(&permits),
             telemetry: Arc::clone(&telemetry),
         });
@@ -183,38 +129,36 @@ impl App {
         let mut listeners = JoinSet::new();
 
         let mut slots = JoinSet::new();
-        for number in 0..config.workers {
-            let slot = format!("w{number}");
-            slots.spawn(supervisor::keep(Arc::clone(&fleet), program.clone(), slot, phases.clone()));
-        }
-        if let Some((socket, terms)) = joining {
-            // As good as a slot: the run does not end while somebody may join.
-            slots.spawn(socket.serve(Arc::clone(&fleet), terms, phases.clone()));
-        }
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&pipeline).take_back());
-        tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&fleet), Arc::clone(&servers)));
+        for pool in pools.iter() {
+            for slot in pool.slots() {
+                let (fleet, program) = (Arc::clone(&pool.fleet), pool.program.clone());
+                slots.spawn(supervisor::keep(fleet, program, slot, phases.clone()));
+            }
+            if let Some(socket) = joining.take() {
+                // As good as a slot: the run does not end while somebody may join.
+                slots.spawn(socket.serve(Arc::clone(&pool.fleet), pool.terms(), phases.clone()));
+            }
+            tasks.spawn(Arc::clone(&pipeline).take_back(Arc::clone(pool)));
+        }
+        tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&pools), Arc::clone(&servers)));
         if let Some(admin) = admin {
             tasks.spawn(admin.serve(Authority {
-                policy: Arc::clone(&policy),
-                fleet: Arc::clone(&fleet),
-                watch: Arc::clone(&watch),
-                sessions: Arc::clone(&sessions),
+                pools: Arc::clone(&pools),
                 servers: Arc::clone(&servers),
                 telemetry: Arc::clone(&telemetry),
                 started: SystemTime::now(),
-                shadows: Arc::clone(&shadows),
-                session_key: config.route.session_key.clone(),
             }));
         }
+        let policies = pools.iter().map(|pool| summary::policy(&pool.policy)).collect::<Vec<_>>().join("; ");
         let what = summary::What {
             command: config.command.clone(),
             workers: config.workers,
-            policy: summary::policy(&policy),
+            policy: policies,
             session_key: config.route.session_key.to_string(),
             join_socket: config.join_socket.clone(),
         };
-        tasks.spawn(summary::print(what, config.log_format, Arc::clone(&fleet), Arc::clone(&servers)));
+        tasks.spawn(summary::print(what, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
 
         let ended = loop {
             tokio::select! {
@@ -224,10 +168,7 @@ impl App {
                         break ended;
                     }
                 }
-                _ = hangup.recv() => {
-                    watch.again();
-                    shadows.again();
-                }
+                _ = hangup.recv() => pools.iter().for_each(|pool| pool.look_again()),
                 _ = interrupt.recv() => break Ok(Outcome::Drained),
                 _ = terminate.recv() => break Ok(Outcome::Drained),
             }
@@ -375,13 +316,4 @@ fn bind_problems(errors: Vec<listener::BindError>) -> Problems {
         problems.add("listen", error.to_string());
     }
     problems
-}
-
-/// Waits until the roster has changed; a little longer, so that what comes together is seen
-/// together.
-async fn changed(changes: &mut tokio::sync::watch::Receiver<u64>) {
-    if changes.changed().await.is_err() {
-        std::future::pending::<()>().await;
-    }
-    sleep(Duration::from_millis(5)).await;
 }

@@ -21,6 +21,7 @@
 //! | [`cli`], [`config`] | words typed and written → a configuration that cannot be wrong |
 //! | [`app`] | builds everything, owns the tasks, ends the run |
 //! | [`pipeline`] | a connection's whole life on one page |
+//! | [`pool`] | one command's workers and what decides among them |
 //! | [`listener`] | bind, permit, accept; which socket feeds which server of the workers |
 //! | [`peek`] | the request head, bounded and timed, not consumed |
 //! | [`session`] | where a request carries its session id; session → worker |
@@ -75,6 +76,7 @@ pub mod observe;
 pub mod peek;
 pub mod pipeline;
 pub mod policy;
+pub mod pool;
 pub mod record;
 pub mod route;
 pub mod session;

@@ -11,11 +11,12 @@ use tokio::sync::Semaphore;
 use crate::handoff::{self, Routed};
 use crate::observe::{Note, Observation};
 use crate::peek::{self, Headless};
+use crate::pool::{Pool, Pools};
 use crate::route::Router;
 use crate::sys::socket;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::{Accepted, HeadError, Peeked, Refusal, Request, WorkerId};
-use crate::worker::{Fleet, HandedBack, Returned, Undelivered, Why};
+use crate::worker::{HandedBack, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
 const MOST_ATTEMPTS: u32 = 3;
@@ -24,8 +25,7 @@ const MOST_ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub struct Pipeline {
     pub peek: peek::Settings,
-    pub router: Router,
-    pub fleet: Arc<Fleet>,
+    pub pools: Arc<Pools>,
     /// One for each connection between accept and a worker's acknowledgement.
     pub permits: Arc<Semaphore>,
     pub telemetry: Arc<Telemetry>,
@@ -41,15 +41,15 @@ impl Pipeline {
         start(async move { pipeline.live(accepted).await });
     }
 
-    /// Takes connections that workers did not get or handed back, for as long as the run lasts.
-    pub async fn take_back(self: Arc<Self>) {
+    /// Takes connections that a pool's workers did not get or handed back, for as long as the run lasts.
+    pub async fn take_back(self: Arc<Self>, pool: Arc<Pool>) {
         loop {
-            for returned in self.fleet.returned().await {
-                let pipeline = Arc::clone(&self);
+            for returned in pool.fleet.returned().await {
+                let (pipeline, pool) = (Arc::clone(&self), Arc::clone(&pool));
                 start(async move {
                     match returned {
                         Returned::Undelivered { routed, why, from } => {
-                            pipeline.again(routed, why, from).await
+                            pipeline.again(&pool, routed, why, from).await
                         }
                         Returned::HandedBack(back) => pipeline.re_enter(back).await,
                     }
@@ -61,22 +61,26 @@ impl Pipeline {
     async fn live(&self, accepted: Accepted) {
         match peek::peek(accepted, &self.peek).await {
             Ok(Peeked { accepted, head }) => {
-                let session = self.router.session(&head);
+                let Some(pool) = self.pools.choose(&head) else {
+                    return self.refuse(accepted, &Pools::none()).await;
+                };
+                let session = pool.router.session(&head);
                 let request = Request { head, peer: accepted.peer, session, attempt: 0 };
-                self.deliver(Box::new(Routed { accepted, request }), None).await;
+                self.deliver(pool, Box::new(Routed { accepted, request }), None).await;
             }
             Err((accepted, headless)) => self.turn_away(accepted, headless).await,
         }
     }
 
     /// Route and hand off; to another worker than `failed`, if there is one.
-    async fn deliver(&self, mut routed: Box<Routed>, failed: Option<WorkerId>) {
+    async fn deliver(&self, pool: &Pool, mut routed: Box<Routed>, failed: Option<WorkerId>) {
+        let Pool { router, fleet, .. } = pool;
         let server = routed.accepted.server;
-        let mut note = Note::begin(self.telemetry.observers.wanted());
-        let mut choice = match self.router.route(server, &mut routed.request, &mut note).await {
+        let mut note = Note::begin(pool.observers.wanted());
+        let mut choice = match router.route(server, &mut routed.request, &mut note).await {
             Ok(choice) => choice,
             Err(refusal) => {
-                self.tell(note.finish(&routed.request, Err(&refusal)));
+                tell(pool, note.finish(&routed.request, Err(&refusal)));
                 return self.refuse(routed.accepted, &refusal).await;
             }
         };
@@ -87,7 +91,7 @@ impl Pipeline {
         // The policy knows nothing of the attempt before: its next turn may well be the same.
         if failed == Some(choice.worker)
             && routed.request.session.is_none()
-            && let Some(worker) = self.router.another(server, choice.worker)
+            && let Some(worker) = router.another(server, choice.worker)
         {
             choice.worker = worker;
         }
@@ -98,15 +102,15 @@ impl Pipeline {
             generation: choice.generation,
         });
         let observation = note.finish(&routed.request, Ok(choice.worker));
-        let handed_off = self.fleet.hand_off(choice.worker, routed);
-        self.tell(observation);
+        let handed_off = fleet.hand_off(choice.worker, routed);
+        tell(pool, observation);
         let Err(Undelivered(routed)) = handed_off else { return };
 
         // No place there. A session that lives has nowhere else to go; anybody else may have the rest.
         let lives = routed.request.session.is_some() && !choice.unknown;
-        let another = if lives { None } else { self.router.another(server, choice.worker) };
+        let another = if lives { None } else { router.another(server, choice.worker) };
         let routed = match another {
-            Some(worker) => match self.fleet.hand_off(worker, routed) {
+            Some(worker) => match fleet.hand_off(worker, routed) {
                 Ok(()) => return,
                 Err(Undelivered(routed)) => routed,
             },
@@ -115,15 +119,8 @@ impl Pipeline {
         self.refuse(routed.accepted, &Router::no_worker()).await;
     }
 
-    /// Only now that the connection is on its way: whoever watches is not to delay it.
-    fn tell(&self, observation: Option<Observation>) {
-        if let Some(observation) = observation {
-            self.telemetry.observers.tell(observation);
-        }
-    }
-
     /// A worker did not get the connection and has read nothing of it: as if it were new.
-    async fn again(&self, mut routed: Box<Routed>, why: Why, from: WorkerId) {
+    async fn again(&self, pool: &Pool, mut routed: Box<Routed>, why: Why, from: WorkerId) {
         routed.request.attempt += 1;
         let waited_for_its_owner = why == Why::Overdue && routed.request.session.is_some();
         if waited_for_its_owner || routed.request.attempt > MOST_ATTEMPTS {
@@ -131,7 +128,7 @@ impl Pipeline {
         }
         let (peer, attempt) = (routed.accepted.peer, routed.request.attempt);
         self.telemetry.emit(Event::Rerouted { peer, attempt });
-        self.deliver(routed, Some(from)).await;
+        self.deliver(pool, routed, Some(from)).await;
     }
 
     /// A connection whose next request belongs to another worker: its life begins again.
@@ -161,6 +158,13 @@ impl Pipeline {
     async fn refuse(&self, accepted: Accepted, refusal: &Refusal) {
         self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal });
         handoff::refuse(accepted, refusal, false).await;
+    }
+}
+
+/// Only when the connection is on its way: whoever watches is not to delay it.
+fn tell(pool: &Pool, observation: Option<Observation>) {
+    if let Some(observation) = observation {
+        pool.observers.tell(observation);
     }
 }
 

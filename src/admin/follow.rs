@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::server::{Authority, failure};
+use super::server::{Chosen, failure};
 use crate::observe::{Follower, Heard, MOST_FOLLOWERS};
 use crate::policy::States;
 use crate::record::{Form, Keep, Writer};
@@ -55,6 +55,7 @@ impl Wanted {
                         .parse()
                         .map_err(|_| format!("steps: expected true or false, found \"{value}\""))?;
                 }
+                ("pool", _) => {}
                 _ => {
                     return Err(format!(
                         "expected form=full|hashed, keep=WHAT or steps=true, found \"{name}={value}\""
@@ -66,31 +67,31 @@ impl Wanted {
     }
 }
 
-pub(super) async fn follow(State(authority): State<Authority>, RawQuery(query): RawQuery) -> Response {
+pub(super) async fn follow(Chosen(pool): Chosen, RawQuery(query): RawQuery) -> Response {
     let wanted = match Wanted::parse(&query.unwrap_or_default()) {
         Ok(wanted) => wanted,
         Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
     };
     let Wanted { form, keep, kept, steps } = wanted;
-    let key = authority.session_key.clone();
-    let mut writer = match Writer::new(form, keep, steps, key) {
+    let key = &pool.router.settings.session_key;
+    let mut writer = match Writer::new(form, keep, steps, key.clone()) {
         Ok(writer) => writer,
         Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     };
     // No decision falls between the two: this thread is the one that makes them.
-    let Some(follower) = authority.telemetry.observers.follow(&authority.policy) else {
+    let Some(follower) = pool.observers.follow(&pool.policy) else {
         let error = format!("{MOST_FOLLOWERS} follow already");
         return failure(StatusCode::SERVICE_UNAVAILABLE, &error);
     };
     let states = if steps {
         // Somebody who only reads along needs no states, and no policy is to be asked for one in vain.
-        States::unsaved(&authority.policy.describe())
+        States::unsaved(&pool.policy.describe())
     } else {
-        authority.policy.states()
+        pool.policy.states()
     };
-    let (roster, _) = authority.fleet.roster();
+    let (roster, _) = pool.fleet.roster();
     let mut first = String::new();
-    writer.begin(&mut first, &states, &roster, &authority.session_key, kept);
+    writer.begin(&mut first, &states, &roster, key, kept);
 
     let (sender, pieces) = mpsc::channel(PIECES);
     // The channel is new and has room.

@@ -13,6 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::server::Authority;
 use crate::policy::LinkStatus;
+use crate::pool::{Pool, Pools};
 use crate::shadow::Status;
 use crate::sys::process;
 use crate::worker::{Standing, WorkerReport};
@@ -23,21 +24,38 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// The labels of one figure.
 type Labels = Vec<(&'static str, String)>;
 
+/// Something of a pool, and the labels that say of which.
+pub(super) type Labelled<T> = (Labels, T);
+
+/// Where there is one pool alone, nothing is labelled with it.
+pub(super) fn labels(pools: &Pools, pool: &Pool) -> Labels {
+    if pools.several() { vec![("pool", pool.name.to_string())] } else { Labels::new() }
+}
+
+fn of_each<T>(pools: &Pools, list: impl Fn(&Pool) -> Vec<T>) -> Vec<Labelled<T>> {
+    let own = |pool| list(pool).into_iter().map(|item| (labels(pools, pool), item)).collect::<Vec<_>>();
+    pools.iter().map(|pool| &**pool).flat_map(own).collect()
+}
+
+fn and(labels: &Labels, more: impl IntoIterator<Item = (&'static str, String)>) -> Labels {
+    labels.iter().cloned().chain(more).collect()
+}
+
 /// All metrics as they are now.
-pub(super) fn scrape(authority: &Authority, shadow: Option<Status>) -> Result<String, fmt::Error> {
+pub(super) fn scrape(authority: &Authority, shadows: Vec<Labelled<Status>>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("sidetrack");
-    registry.register_collector(Box::new(Scrape(authority.clone(), shadow)));
+    registry.register_collector(Box::new(Scrape(authority.clone(), shadows)));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
 #[derive(Debug)]
-struct Scrape(Authority, Option<Status>);
+struct Scrape(Authority, Vec<Labelled<Status>>);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Self(authority, shadow) = self;
+        let Self(authority, shadows) = self;
         let mut page = Page(&mut encoder);
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         page.gauges("build", "The running version; always 1", None, [(version, 1.0)])?;
@@ -54,11 +72,13 @@ impl Collector for Scrape {
         let by_status = authority.telemetry.refusals.counts();
         let refusals = by_status.map(|(status, count)| (vec![("status", status.to_string())], count));
         page.counters("refusals", "Answers of our own instead of a worker's, by HTTP status", refusals)?;
-        page.gauge("sessions", "Sessions in the table", None, authority.sessions.len() as f64)?;
-        page.workers(&authority.fleet.census())?;
-        page.policies(&authority.policy.describe().links)?;
-        if let Some(shadow) = shadow {
-            page.shadow(shadow)?;
+        let pools = &authority.pools;
+        let sessions = pools.iter().map(|pool| (labels(pools, pool), pool.sessions.len() as f64));
+        page.gauges("sessions", "Sessions in the table", None, sessions)?;
+        page.workers(&of_each(pools, |pool| pool.fleet.census()))?;
+        page.policies(&of_each(pools, |pool| pool.policy.describe().links))?;
+        if !shadows.is_empty() {
+            page.shadows(shadows)?;
         }
         page.process()
     }
@@ -68,13 +88,14 @@ impl Collector for Scrape {
 struct Page<'a, 'b>(&'a mut DescriptorEncoder<'b>);
 
 impl Page<'_, '_> {
-    fn workers(&mut self, workers: &[WorkerReport]) -> fmt::Result {
-        let label = |worker: &WorkerReport| vec![("worker", worker.slot.clone())];
+    fn workers(&mut self, workers: &[Labelled<WorkerReport>]) -> fmt::Result {
+        let label =
+            |(labels, worker): &Labelled<WorkerReport>| and(labels, [("worker", worker.slot.clone())]);
         let rows = |value: fn(&WorkerReport) -> f64| {
-            workers.iter().map(move |worker| (label(worker), value(worker))).collect::<Vec<_>>()
+            workers.iter().map(move |row| (label(row), value(&row.1))).collect::<Vec<_>>()
         };
         let counts = |value: fn(&WorkerReport) -> u64| {
-            workers.iter().map(move |worker| (label(worker), value(worker))).collect::<Vec<_>>()
+            workers.iter().map(move |row| (label(row), value(&row.1))).collect::<Vec<_>>()
         };
         let ready = |worker: &WorkerReport| f64::from(u8::from(worker.standing == Standing::Ready));
         self.gauges("worker_ready", "Whether the worker may be chosen", None, rows(ready))?;
@@ -120,13 +141,13 @@ impl Page<'_, '_> {
         )
     }
 
-    fn policies(&mut self, links: &[LinkStatus]) -> fmt::Result {
-        let label = |link: &LinkStatus| vec![("link", link.name.clone())];
+    fn policies(&mut self, links: &[Labelled<LinkStatus>]) -> fmt::Result {
+        let label = |(labels, link): &Labelled<LinkStatus>| and(labels, [("link", link.name.clone())]);
         let gauge = |value: fn(&LinkStatus) -> f64| {
-            links.iter().map(move |link| (label(link), value(link))).collect::<Vec<_>>()
+            links.iter().map(move |row| (label(row), value(&row.1))).collect::<Vec<_>>()
         };
         let count = |value: fn(&LinkStatus) -> u64| {
-            links.iter().map(move |link| (label(link), value(link))).collect::<Vec<_>>()
+            links.iter().map(move |row| (label(row), value(&row.1))).collect::<Vec<_>>()
         };
         self.gauges(
             "policy_generation",
@@ -145,7 +166,7 @@ impl Page<'_, '_> {
             "Questions asked",
             count(|link| link.counts.calls + link.counts.native_calls),
         )?;
-        let faults = links.iter().flat_map(|link| {
+        let faults = links.iter().flat_map(|row @ (_, link)| {
             let faults = link.counts.faults;
             [
                 ("fuel", faults.fuel),
@@ -154,7 +175,7 @@ impl Page<'_, '_> {
                 ("oversized", faults.oversized),
                 ("trap", faults.trap),
             ]
-            .map(|(kind, count)| (vec![("link", link.name.clone()), ("kind", kind.to_owned())], count))
+            .map(|(kind, count)| (and(&label(row), [("kind", kind.to_owned())]), count))
         });
         self.counters("policy_faults", "Calls that ended their instance, by kind", faults)?;
         self.counters(
@@ -184,26 +205,26 @@ impl Page<'_, '_> {
         )
     }
 
-    fn shadow(&mut self, Status { description, tally, dropped, .. }: &Status) -> fmt::Result {
-        let in_service = description.links.first().is_none_or(|link| link.in_service);
-        self.gauge(
-            "shadow_in_service",
-            "Whether the shadow policy is asked",
-            None,
-            f64::from(u8::from(in_service)),
-        )?;
-        let outcome = |(name, count): (&str, u64)| (vec![("outcome", name.to_owned())], count);
-        let outcomes = [
-            ("agreed", tally.agreed),
-            ("differed", tally.differed),
-            ("deferred", tally.deferred),
-            ("failed", tally.failed),
-            ("dropped", *dropped),
-        ];
+    fn shadows(&mut self, shadows: &[Labelled<Status>]) -> fmt::Result {
+        let in_service = shadows.iter().map(|(labels, status)| {
+            let asked = status.description.links.first().is_none_or(|link| link.in_service);
+            (labels.clone(), f64::from(u8::from(asked)))
+        });
+        self.gauges("shadow_in_service", "Whether the shadow policy is asked", None, in_service)?;
+        let outcomes = shadows.iter().flat_map(|(labels, Status { tally, dropped, .. })| {
+            [
+                ("agreed", tally.agreed),
+                ("differed", tally.differed),
+                ("deferred", tally.deferred),
+                ("failed", tally.failed),
+                ("dropped", *dropped),
+            ]
+            .map(|(name, count)| (and(labels, [("outcome", name.to_owned())]), count))
+        });
         self.counters(
             "shadow_decisions",
             "Connections that the present shadow policy was to be asked about, by what came of comparing",
-            outcomes.map(outcome),
+            outcomes,
         )
     }
 

@@ -6,9 +6,9 @@ use std::time::{Instant, SystemTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::server::Authority;
 use crate::observe::{Observation, Routing};
 use crate::policy::{Counts, Ending, LinkStatus, Past, Replacement, Step, Swapped};
+use crate::pool::Pool;
 use crate::types::{Decision, Head, Request, Roster};
 
 /// Another version for a link.
@@ -54,34 +54,34 @@ impl Default for Explain {
     }
 }
 
-pub(super) fn set(authority: &Authority, order: &Set) -> Result<Value, String> {
+pub(super) fn set(pool: &Pool, order: &Set) -> Result<Value, String> {
     let link = order.policy.parse().map_err(|error: crate::policy::LinkError| error.to_string())?;
     let replacement = Replacement { link, discard_state: order.discard_state, forgive: order.forgive };
     let swapped =
-        authority.policy.replace(order.link.as_deref(), &replacement).map_err(|error| error.to_string())?;
-    authority.watch.moved();
+        pool.policy.replace(order.link.as_deref(), &replacement).map_err(|error| error.to_string())?;
+    pool.watch.moved();
     Ok(told(&swapped))
 }
 
-pub(super) fn rollback(authority: &Authority, order: &Rollback) -> Result<Value, String> {
-    let swapped = authority.policy.roll_back(order.link.as_deref()).map_err(|error| error.to_string())?;
-    authority.watch.moved();
+pub(super) fn rollback(pool: &Pool, order: &Rollback) -> Result<Value, String> {
+    let swapped = pool.policy.roll_back(order.link.as_deref()).map_err(|error| error.to_string())?;
+    pool.watch.moved();
     Ok(told(&swapped))
 }
 
 /// What would become of a request now. The policies are really asked: a turn of round-robin goes by.
 /// Who has the session counts as when a connection is routed.
-pub(super) fn explain(authority: &Authority, order: &Explain) -> Result<Value, String> {
-    let (roster, loads) = authority.fleet.roster();
+pub(super) fn explain(pool: &Pool, order: &Explain) -> Result<Value, String> {
+    let (roster, loads) = pool.fleet.roster();
     let head = Head::compose(&order.method, &order.target, &order.headers)
         .map_err(|text| format!("not a request: {text:?}"))?;
     let peer = order.peer.map(|ip| (ip, 0).into());
     let mut request = Request { head, peer, session: order.session.clone(), attempt: 0 };
-    let owner = order.session.as_ref().and_then(|sid| authority.sessions.glance(sid));
+    let owner = order.session.as_ref().and_then(|sid| pool.sessions.glance(sid));
     let (mut said, mut decision, mut found, mut balanced) = (Vec::new(), Decision::Defer, None, None);
     let began = Instant::now();
     if let Some(sid) = &order.session {
-        let answer = authority.policy.explain_find(sid, &roster, &loads, &mut request);
+        let answer = pool.policy.explain_find(sid, &roster, &loads, &mut request);
         (said, decision) = (answer.steps.clone(), answer.decision.clone());
         found = Some(answer);
         if let (Decision::Defer, Some(owner)) = (&decision, owner) {
@@ -89,14 +89,14 @@ pub(super) fn explain(authority: &Authority, order: &Explain) -> Result<Value, S
         }
     }
     if decision == Decision::Defer {
-        let answer = authority.policy.explain(&roster, &loads, &mut request);
+        let answer = pool.policy.explain(&roster, &loads, &mut request);
         said.extend(answer.steps.iter().cloned());
         decision = answer.decision.clone();
         balanced = Some(answer);
     }
-    if authority.telemetry.observers.wanted() {
+    if pool.observers.wanted() {
         // A recording has to know whose turn went by.
-        authority.telemetry.observers.tell(Observation::routed(Routing {
+        pool.observers.tell(Observation::routed(Routing {
             request,
             roster: roster.clone(),
             loads: loads.clone(),
@@ -145,8 +145,8 @@ fn decided(decision: &Decision, roster: &Roster) -> Value {
     }
 }
 
-pub(super) fn status(authority: &Authority) -> Value {
-    let description = authority.policy.describe();
+pub(super) fn status(pool: &Pool) -> Value {
+    let description = pool.policy.describe();
     let links: Vec<Value> = description.links.iter().map(link).collect();
     json!({ "links": links, "last": description.fallback.name() })
 }

@@ -1,11 +1,13 @@
 //! The run as it is: who works, for whom, and what has happened.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::server::Authority;
+use crate::pool::Pool;
 use crate::worker::{Origin, Standing, WorkerReport};
 
 /// Everything at a glance.
@@ -17,7 +19,9 @@ pub(super) fn status(authority: &Authority) -> Value {
         .snapshot()
         .map(|(name, count)| (name.to_owned(), count.into()))
         .collect();
-    let policies: Vec<_> = authority.policy.describe().links.iter().map(|link| link.policy.clone()).collect();
+    let pools = &authority.pools;
+    let links = pools.iter().flat_map(|pool| pool.policy.describe().links);
+    let policies: Vec<_> = links.map(|link| link.policy).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -25,7 +29,7 @@ pub(super) fn status(authority: &Authority) -> Value {
         "uptime_s": SystemTime::now().duration_since(authority.started).unwrap_or_default().as_secs(),
         "addresses": addresses,
         "policy": policies,
-        "sessions": authority.sessions.len(),
+        "sessions": pools.iter().map(|pool| pool.sessions.len()).sum::<usize>(),
         "workers": workers(authority),
         "figures": figures,
     })
@@ -33,7 +37,7 @@ pub(super) fn status(authority: &Authority) -> Value {
 
 /// Every worker.
 pub(super) fn workers(authority: &Authority) -> Value {
-    authority.fleet.census().iter().map(worker).collect()
+    authority.pools.iter().flat_map(|pool| pool.fleet.census()).map(|report| worker(&report)).collect()
 }
 
 /// A worker that is to be emptied.
@@ -46,26 +50,30 @@ pub(super) struct Drain {
 
 pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
     let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
-    authority.fleet.drain(slot, deadline).map_err(|error| error.to_string())?;
+    authority.pools.of_slot(slot)?.fleet.drain(slot, deadline).map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
 pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
     let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
-    authority.fleet.restart(slot, deadline).map_err(|error| error.to_string())?;
+    authority.pools.of_slot(slot)?.fleet.restart(slot, deadline).map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
 pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Value, String> {
-    authority.fleet.undrain(slot).map_err(|error| error.to_string())?;
+    authority.pools.of_slot(slot)?.fleet.undrain(slot).map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
 /// Who has a session.
 pub(super) fn session(authority: &Authority, sid: &str) -> Result<Value, String> {
-    let owner =
-        authority.sessions.owner(sid).ok_or_else(|| format!("nobody is known to have session `{sid}`"))?;
-    let owner = authority.fleet.census().into_iter().find(|worker| worker.id == owner);
+    let owned = |pool: &Arc<Pool>| Some((Arc::clone(pool), pool.sessions.glance(sid)?));
+    let (pool, owner) = authority
+        .pools
+        .iter()
+        .find_map(owned)
+        .ok_or_else(|| format!("nobody is known to have session `{sid}`"))?;
+    let owner = pool.fleet.census().into_iter().find(|worker| worker.id == owner);
     let owner = owner.ok_or_else(|| format!("the worker of session `{sid}` has just gone"))?;
     Ok(json!({ "session": sid, "worker": owner.slot, "id": owner.id.0, "pid": owner.pid }))
 }

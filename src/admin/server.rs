@@ -9,7 +9,8 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{FromRequestParts, Path as UrlPath, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -19,27 +20,33 @@ use tokio::net::UnixListener;
 
 use super::{follow, metrics, policy, run, shadow};
 use crate::listener::Servers;
-use crate::policy::{Chain, Watch};
-use crate::session::{SessionKey, SessionTable};
-use crate::shadow::Shadows;
+use crate::pool::{Pool, Pools};
 use crate::sys::unix::{self, SocketFile};
 use crate::telemetry::Telemetry;
-use crate::worker::Fleet;
 
 /// What the admin interface has authority over.
 #[derive(Debug, Clone)]
 pub struct Authority {
-    pub policy: Arc<Chain>,
-    pub fleet: Arc<Fleet>,
-    /// Told when a link has got another file.
-    pub watch: Arc<Watch>,
-    pub sessions: Arc<SessionTable>,
+    pub pools: Arc<Pools>,
     pub servers: Arc<Servers>,
     pub telemetry: Arc<Telemetry>,
     /// When the run began.
     pub started: SystemTime,
-    pub shadows: Arc<Shadows>,
-    pub session_key: SessionKey,
+}
+
+/// The pool a request is about: `?pool=NAME`, or the only one or the default.
+#[derive(Debug)]
+pub(super) struct Chosen(pub(super) Arc<Pool>);
+
+impl FromRequestParts<Authority> for Chosen {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, authority: &Authority) -> Result<Self, Response> {
+        let query = parts.uri.query().unwrap_or_default();
+        let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pool");
+        let pool = authority.pools.named(name.as_ref().map(|(_, name)| &**name));
+        pool.map(|pool| Self(Arc::clone(pool))).map_err(|error| failure(StatusCode::NOT_FOUND, &error))
+    }
 }
 
 /// The bound socket. Its file goes with the value.
@@ -91,9 +98,9 @@ impl Admin {
             .route("/metrics", get(scrape))
             .route(
                 "/v1/policy",
-                get(|State(authority): State<Authority>| async move {
-                    let mut value = policy::status(&authority);
-                    value["shadow"] = shadow::status(&authority).await;
+                get(async |Chosen(pool): Chosen| {
+                    let mut value = policy::status(&pool);
+                    value["shadow"] = shadow::status(&pool).await;
                     reply(StatusCode::OK, &value)
                 }),
             )
@@ -102,16 +109,12 @@ impl Admin {
             .route("/v1/policy/explain", post(explain))
             .route(
                 "/v1/policy/shadow",
-                get(|State(authority): State<Authority>| async move {
-                    reply(StatusCode::OK, &shadow::status(&authority).await)
-                })
-                .post(set_shadow),
+                get(async |Chosen(pool): Chosen| reply(StatusCode::OK, &shadow::status(&pool).await))
+                    .post(set_shadow),
             )
             .route(
                 "/v1/policy/shadow/off",
-                post(|State(authority): State<Authority>| async move {
-                    outcome(aside(move || shadow::off(&authority)).await)
-                }),
+                post(async |Chosen(pool): Chosen| outcome(aside(move || shadow::off(&pool)).await)),
             )
             .route("/v1/decisions", get(follow::follow))
             .fallback(|| async { failure(StatusCode::NOT_FOUND, "there is no such path") })
@@ -149,29 +152,33 @@ async fn session(State(authority): State<Authority>, UrlPath(sid): UrlPath<Strin
 }
 
 async fn scrape(State(authority): State<Authority>) -> Response {
-    let shadow = shadow::look(&authority).await;
-    match metrics::scrape(&authority, shadow) {
+    let mut shadows = Vec::new();
+    for pool in authority.pools.iter() {
+        let shadow = shadow::look(pool).await;
+        shadows.extend(shadow.map(|shadow| (metrics::labels(&authority.pools, pool), shadow)));
+    }
+    match metrics::scrape(&authority, shadows) {
         Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
 }
 
-async fn set(State(authority): State<Authority>, body: Bytes) -> Response {
+async fn set(Chosen(pool): Chosen, body: Bytes) -> Response {
     let order: policy::Set = match parsed(&body) {
         Ok(order) => order,
         Err(response) => return *response,
     };
-    outcome(aside(move || policy::set(&authority, &order)).await)
+    outcome(aside(move || policy::set(&pool, &order)).await)
 }
 
-async fn set_shadow(State(authority): State<Authority>, body: Bytes) -> Response {
+async fn set_shadow(Chosen(pool): Chosen, body: Bytes) -> Response {
     let order: shadow::Set = match parsed(&body) {
         Ok(order) => order,
         Err(response) => return *response,
     };
-    let asked = authority.clone();
+    let asked = Arc::clone(&pool);
     match aside(move || shadow::set(&asked, &order)).await {
-        Ok(()) => reply(StatusCode::OK, &shadow::status(&authority).await),
+        Ok(()) => reply(StatusCode::OK, &shadow::status(&pool).await),
         Err(error) => failure(StatusCode::CONFLICT, &error),
     }
 }
@@ -183,16 +190,16 @@ async fn aside<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-async fn rollback(State(authority): State<Authority>, body: Bytes) -> Response {
+async fn rollback(Chosen(pool): Chosen, body: Bytes) -> Response {
     match parsed(&body) {
-        Ok(order) => outcome(policy::rollback(&authority, &order)),
+        Ok(order) => outcome(policy::rollback(&pool, &order)),
         Err(response) => *response,
     }
 }
 
-async fn explain(State(authority): State<Authority>, body: Bytes) -> Response {
+async fn explain(Chosen(pool): Chosen, body: Bytes) -> Response {
     match parsed(&body) {
-        Ok(order) => outcome(policy::explain(&authority, &order)),
+        Ok(order) => outcome(policy::explain(&pool, &order)),
         Err(response) => *response,
     }
 }

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::policy::{counts, time};
-use super::server::Authority;
 use crate::observe::Latencies;
+use crate::pool::Pool;
 use crate::shadow::{Status, Tally};
 
 /// Another shadow.
@@ -19,23 +19,23 @@ pub(super) struct Set {
     policy: String,
 }
 
-pub(super) fn set(authority: &Authority, order: &Set) -> Result<(), String> {
+pub(super) fn set(pool: &Pool, order: &Set) -> Result<(), String> {
     let link = order.policy.parse().map_err(|error: crate::policy::LinkError| error.to_string())?;
-    authority.shadows.set(&link).map_err(|error| error.to_string())
+    pool.shadows.set(&link).map_err(|error| error.to_string())
 }
 
-pub(super) fn off(authority: &Authority) -> Result<Value, String> {
-    authority.shadows.off().then_some(Value::Null).ok_or_else(|| "there is no shadow".to_owned())
+pub(super) fn off(pool: &Pool) -> Result<Value, String> {
+    pool.shadows.off().then_some(Value::Null).ok_or_else(|| "there is no shadow".to_owned())
 }
 
 /// Null when there is none.
-pub(super) async fn status(authority: &Authority) -> Value {
-    look(authority).await.as_ref().map_or(Value::Null, told)
+pub(super) async fn status(pool: &Pool) -> Value {
+    look(pool).await.as_ref().map_or(Value::Null, told)
 }
 
 /// Elsewhere than where connections are routed: it may be in the middle of a call.
-pub(super) async fn look(authority: &Authority) -> Option<Status> {
-    let shadows = Arc::clone(&authority.shadows);
+pub(super) async fn look(pool: &Pool) -> Option<Status> {
+    let shadows = Arc::clone(&pool.shadows);
     tokio::task::spawn_blocking(move || shadows.status()).await.ok().flatten()
 }
 

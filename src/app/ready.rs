@@ -6,24 +6,23 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::changed;
 use crate::listener::{ListenAddress, Servers};
-use crate::worker::Fleet;
+use crate::pool::Pools;
 
 /// Writes the file once the first worker is ready and again at every change of workers.
-pub async fn keep(path: Option<PathBuf>, fleet: Arc<Fleet>, servers: Arc<Servers>) {
+pub async fn keep(path: Option<PathBuf>, pools: Arc<Pools>, servers: Arc<Servers>) {
     let Some(path) = path else { return };
-    let mut changes = fleet.watch();
+    let mut changes = pools.watch();
     let mut written = false;
     loop {
-        let workers = fleet.ready();
+        let workers = pools.ready();
         if written || !workers.is_empty() {
             if let Err(error) = write(&path, &workers, &servers.addresses()) {
                 tracing::warn!(%error, path = %path.display(), "the ready file cannot be written");
             }
             written = true;
         }
-        changed(&mut changes).await;
+        changes.next().await;
     }
 }
 

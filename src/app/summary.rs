@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::changed;
 use crate::listener::{ListenAddress, Servers};
 use crate::policy::Chain;
+use crate::pool::Pools;
 use crate::telemetry::trace::Format;
-use crate::worker::Fleet;
 
 /// How long the summary waits for the slower workers once the first one is ready.
 const STRAGGLERS: Duration = Duration::from_secs(3);
@@ -33,20 +32,20 @@ pub fn policy(chain: &Chain) -> String {
 }
 
 /// Prints the summary once all workers are ready, or the first ones have been for a while.
-pub async fn print(what: What, format: Format, fleet: Arc<Fleet>, servers: Arc<Servers>) {
-    let mut changes = fleet.watch();
-    while fleet.ready().is_empty() {
-        changed(&mut changes).await;
+pub async fn print(what: What, format: Format, pools: Arc<Pools>, servers: Arc<Servers>) {
+    let mut changes = pools.watch();
+    while pools.ready().is_empty() {
+        changes.next().await;
     }
     let all = async {
-        while fleet.ready().len() < what.workers {
-            changed(&mut changes).await;
+        while pools.ready().len() < what.workers {
+            changes.next().await;
         }
     };
     let _ = timeout(STRAGGLERS, all).await;
 
     let addresses: Vec<String> = servers.addresses().iter().map(url).collect();
-    let ready = fleet.ready();
+    let ready = pools.ready();
     if format == Format::Json {
         let workers = ready.len();
         tracing::info!(?addresses, workers, policy = what.policy, session_key = what.session_key, "serving");

@@ -5,18 +5,13 @@ mod counters;
 mod events;
 pub mod trace;
 
-use std::sync::Arc;
-
 pub use counters::{ByStatus, Counter, Counters};
 pub use events::Event;
 
-use crate::observe::Observers;
-
-/// The figures of one run, and whoever watches it.
+/// The figures of one run.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     pub counters: Counters,
     /// What `refused` counts, by status.
     pub refusals: ByStatus,
-    pub observers: Arc<Observers>,
 }

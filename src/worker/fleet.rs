@@ -15,7 +15,7 @@ use super::worker::{Offer, Standing, Worker};
 use super::{Facts, Origin, Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
-use crate::observe::Observation;
+use crate::observe::{Observation, Observers};
 use crate::policy::{self, Chain};
 use crate::session::SessionTable;
 use crate::telemetry::{Event, Telemetry};
@@ -30,14 +30,21 @@ pub struct Fleet {
     /// Told of sessions and failures, in case it wants to know.
     pub(super) policy: Arc<Chain>,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) fatal: mpsc::Sender<Fatal>,
+    observers: Arc<Observers>,
+    reports: Reports,
     members: Mutex<Members>,
     /// The roster's version; whoever waits for a worker watches it.
     version: watch::Sender<u64>,
     returned: Mutex<VecDeque<Returned>>,
     returned_any: Notify,
+}
+
+/// Where workers' doings are told that concern the whole run.
+#[derive(Debug, Clone)]
+pub struct Reports {
+    pub fatal: mpsc::Sender<Fatal>,
     /// Servers that have got their first worker and want to be accepted for.
-    opened: mpsc::Sender<ServerId>,
+    pub opened: mpsc::Sender<ServerId>,
 }
 
 #[derive(Debug)]
@@ -115,7 +122,7 @@ pub struct UnknownSlot {
 pub struct Undelivered(pub Box<Routed>);
 
 impl Fleet {
-    /// No workers yet. `opened` hears of each server once, when it has its first worker.
+    /// No workers yet. The run hears of each server once, when it has its first worker.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -123,8 +130,8 @@ impl Fleet {
         servers: Arc<Servers>,
         policy: Arc<Chain>,
         telemetry: Arc<Telemetry>,
-        fatal: mpsc::Sender<Fatal>,
-        opened: mpsc::Sender<ServerId>,
+        observers: Arc<Observers>,
+        reports: Reports,
     ) -> Self {
         let roster = Roster { version: 0, workers: Arc::new([]) };
         let members = Members {
@@ -144,12 +151,12 @@ impl Fleet {
             servers,
             policy,
             telemetry,
-            fatal,
+            observers,
+            reports,
             members: Mutex::new(members),
             version: watch::Sender::new(0),
             returned: Mutex::default(),
             returned_any: Notify::new(),
-            opened,
         }
     }
 
@@ -225,9 +232,8 @@ impl Fleet {
     /// Tells policies, and whoever watches, what happened.
     pub(super) fn notice(&self, event: policy::Event<'_>) {
         self.policy.notice(event);
-        let observers = &self.telemetry.observers;
-        if observers.wanted() {
-            observers.tell(Observation::event(event));
+        if self.observers.wanted() {
+            self.observers.tell(Observation::event(event));
         }
     }
 
@@ -424,7 +430,7 @@ impl Fleet {
         if !members.opened.contains(&server) {
             members.opened.push(server);
             // Bounded far above any number of servers a program has.
-            let _ = self.opened.try_send(server);
+            let _ = self.reports.opened.try_send(server);
         }
     }
 
@@ -450,7 +456,7 @@ impl Fleet {
     /// A slot cannot be filled any more.
     pub(super) fn report(&self, fatal: Fatal) {
         // Full means that the run is ending already.
-        let _ = self.fatal.try_send(fatal);
+        let _ = self.reports.fatal.try_send(fatal);
     }
 
     /// A worker shows that its program cannot be used: one started here is as all others of this

@@ -22,7 +22,7 @@ mod worker;
 
 pub use backoff::Restarts;
 pub use census::WorkerReport;
-pub use fleet::{Fleet, HandedBack, Returned, Undelivered, UnknownSlot, Why};
+pub use fleet::{Fleet, HandedBack, Reports, Returned, Undelivered, UnknownSlot, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
 pub use supervisor::Fatal;

@@ -1,0 +1,106 @@
+//! A pool before it starts anything: what the configuration says, tried.
+
+use std::sync::Arc;
+
+use super::Pool;
+use crate::config::{Config, Problems};
+use crate::listener::Servers;
+use crate::observe::Observers;
+use crate::policy::{Chain, SessionOwner, Watch};
+use crate::route::Router;
+use crate::session::SessionTable;
+use crate::shadow::{Loaded, Shadows};
+use crate::telemetry::Telemetry;
+use crate::worker::node::Shim;
+use crate::worker::{Fleet, Program, Reports, Terms};
+
+/// A pool whose policies are loaded.
+#[derive(Debug)]
+pub struct Draft {
+    pub policy: Arc<Chain>,
+    shadow: Option<Loaded>,
+    sessions: Arc<SessionTable>,
+}
+
+/// What all pools share.
+#[derive(Debug)]
+pub struct Common {
+    pub servers: Arc<Servers>,
+    pub telemetry: Arc<Telemetry>,
+    pub shim: Option<Arc<Shim>>,
+    pub reports: Reports,
+}
+
+impl Draft {
+    /// Loads the policies; starts nothing.
+    ///
+    /// # Errors
+    /// When a policy cannot be used.
+    pub fn load(config: &Config) -> Result<Self, Problems> {
+        let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
+        let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
+        let policy = Chain::build(&config.policy, &config.policy_settings, &owner)
+            .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
+        let load = |link| Loaded::load(link, &config.policy_settings);
+        let shadow = config.shadow.as_ref().map(load).transpose();
+        let shadow = shadow
+            .map_err(|error| Problems::one(format!("shadow {}", error.policy), error.problem.to_string()))?;
+        Ok(Self { policy: Arc::new(policy), shadow, sessions })
+    }
+
+    /// Makes it ready for workers; still starts none.
+    ///
+    /// # Errors
+    /// When files cannot be watched or the shadow cannot run.
+    pub fn build(self, name: &str, config: &Config, common: &Common) -> Result<Pool, Problems> {
+        let Self { policy, shadow, sessions } = self;
+        let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
+            .map_err(|error| Problems::one("policy-watch", error))?;
+        let observers = Arc::<Observers>::default();
+        let shadows =
+            Shadows::new(Arc::clone(&observers), config.policy_settings.clone(), config.policy_watch);
+        if let Some(loaded) = shadow {
+            shadows.begin(loaded).map_err(|error| Problems::one("shadow", error.to_string()))?;
+        }
+        let fleet = Arc::new(Fleet::new(
+            config.worker.clone(),
+            Arc::clone(&sessions),
+            Arc::clone(&common.servers),
+            Arc::clone(&policy),
+            Arc::clone(&common.telemetry),
+            Arc::clone(&observers),
+            common.reports.clone(),
+        ));
+        let router = Router {
+            settings: config.route.clone(),
+            sessions: Arc::clone(&sessions),
+            fleet: Arc::clone(&fleet),
+            policy: Arc::clone(&policy),
+            telemetry: Arc::clone(&common.telemetry),
+        };
+        let program = Program {
+            command: config.command.clone(),
+            shim: common.shim.clone(),
+            session_key: config.route.session_key.clone(),
+            keepalive: config.keepalive,
+            session_idle: config.session_idle,
+            tagged_sids: config.tagged_sids,
+        };
+        let (name, workers, shadows) = (name.into(), config.workers, Arc::new(shadows));
+        Ok(Pool { name, program, workers, fleet, sessions, policy, router, watch, shadows, observers })
+    }
+}
+
+impl Pool {
+    /// What workers that join are told.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        Terms {
+            session_key: self.program.session_key.clone(),
+            keepalive: self.program.keepalive,
+            session_idle: self.program.session_idle,
+            tagged_sids: self.program.tagged_sids,
+            reserved: self.workers,
+        }
+    }
+}

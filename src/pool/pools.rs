@@ -1,0 +1,101 @@
+//! All pools of a run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::select_all;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::{DEFAULT, Pool};
+use crate::types::{Head, Refusal};
+
+/// What comes within so long is seen together.
+const TOGETHER: Duration = Duration::from_millis(5);
+
+/// All pools, in the order of the configuration.
+#[derive(Debug)]
+pub struct Pools(Vec<Arc<Pool>>);
+
+impl Pools {
+    #[must_use]
+    pub fn new(pools: Vec<Arc<Pool>>) -> Self {
+        Self(pools)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Pool>> {
+        self.0.iter()
+    }
+
+    /// Whether it has to be said which one is meant.
+    #[must_use]
+    pub fn several(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// The pool a request is for.
+    #[must_use]
+    pub fn choose(&self, _head: &Head) -> Option<&Arc<Pool>> {
+        self.0.first()
+    }
+
+    /// What a client is told whose request is for no pool.
+    #[must_use]
+    pub fn none() -> Refusal {
+        Refusal { status: 404, retry_after: None, reason: "nobody serves this host and path".to_owned() }
+    }
+
+    /// The one somebody names; without a name the only one, or the default.
+    ///
+    /// # Errors
+    /// When it is not clear which, or there is none of that name; in words.
+    pub fn named(&self, name: Option<&str>) -> Result<&Arc<Pool>, String> {
+        let find = |name: &str| self.iter().find(|pool| &*pool.name == name);
+        let names = || self.iter().map(|pool| &*pool.name).collect::<Vec<_>>().join(", ");
+        match (name, self.0.as_slice()) {
+            (None, [only]) => Ok(only),
+            (None, _) => {
+                find(DEFAULT).ok_or_else(|| format!("there are several pools, say which: {}", names()))
+            }
+            (Some(name), _) => {
+                find(name).ok_or_else(|| format!("there is no pool `{name}`, but {}", names()))
+            }
+        }
+    }
+
+    /// The pool that a slot is in: `api.w0` in `api`, `w0` in the default one.
+    ///
+    /// # Errors
+    /// When there is none; in words.
+    pub fn of_slot(&self, slot: &str) -> Result<&Arc<Pool>, String> {
+        let named = slot.split_once('.').and_then(|(name, _)| self.iter().find(|pool| &*pool.name == name));
+        named.map_or_else(|| self.named(None), Ok)
+    }
+
+    /// Slot and process of every worker that may be chosen.
+    #[must_use]
+    pub fn ready(&self) -> Vec<(String, u32)> {
+        self.iter().flat_map(|pool| pool.fleet.ready()).collect()
+    }
+
+    /// To wait for changes with.
+    #[must_use]
+    pub fn watch(&self) -> Changes {
+        Changes(self.iter().map(|pool| pool.fleet.watch()).collect())
+    }
+}
+
+/// Changes of any roster.
+#[derive(Debug)]
+pub struct Changes(Vec<watch::Receiver<u64>>);
+
+impl Changes {
+    /// Waits until one has changed; a little longer, so that what comes together is seen together.
+    pub async fn next(&mut self) {
+        let changes = self.0.iter_mut().map(|changes| Box::pin(changes.changed()));
+        if select_all(changes).await.0.is_err() {
+            std::future::pending::<()>().await;
+        }
+        sleep(TOGETHER).await;
+    }
+}
