@@ -17,11 +17,11 @@ use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
 use crate::pipeline::Pipeline;
-use crate::pool::{Common, DEFAULT, Draft, Pools};
+use crate::pool::{self, Common, Draft, Pools, Ways};
 use crate::sys;
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
-use crate::worker::{Fatal, JoinSocket, Reports, node, supervisor};
+use crate::worker::{Fatal, JoinSocket, node, supervisor};
 
 /// Servers whose first worker has just become ready and that are not accepted for yet. Far above
 /// what a program has.
@@ -63,7 +63,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct App {
     config: Config,
-    draft: Draft,
+    drafts: Vec<Draft>,
 }
 
 impl App {
@@ -72,17 +72,29 @@ impl App {
     /// # Errors
     /// When a policy cannot be used.
     pub fn new(config: Config) -> Result<Self, Problems> {
-        Ok(Self { draft: Draft::load(&config)?, config })
+        let mut problems = Problems::default();
+        let mut drafts = Vec::new();
+        for (name, own) in config.each() {
+            match Draft::load(name, own) {
+                Ok(draft) => drafts.push(draft),
+                Err(problem) => problems.append("", problem),
+            }
+        }
+        problems.into_result(Self { drafts, config })
     }
 
     /// One line on what would run.
     #[must_use]
     pub fn describe(&self) -> String {
-        let policy = summary::policy(&self.draft.policy);
-        match self.config.workers {
-            0 => format!("workers that join, policy {policy}"),
-            workers => format!("{workers} × {}, policy {policy}", self.config.command.join(" ")),
-        }
+        let one = |(draft, (name, config)): (&Draft, (Arc<str>, &Config))| {
+            let policy = summary::policy(&draft.policy);
+            let pool = if self.drafts.len() > 1 { format!("{name}: ") } else { String::new() };
+            match config.workers {
+                0 => format!("{pool}workers that join, policy {policy}"),
+                workers => format!("{pool}{workers} × {}, policy {policy}", config.command.join(" ")),
+            }
+        };
+        self.drafts.iter().zip(self.config.each()).map(one).collect::<Vec<_>>().join("; ")
     }
 
     /// Serves until a signal ends it or nothing works any more.
@@ -90,7 +102,7 @@ impl App {
     /// # Errors
     /// What is wrong with the configuration on this machine, such as a port that is taken.
     pub async fn run(self) -> Result<Outcome, Problems> {
-        let Self { config, draft } = self;
+        let Self { config, drafts } = self;
         let telemetry = Arc::<Telemetry>::default();
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
@@ -100,8 +112,9 @@ impl App {
             tracing::warn!(%error, "the limit of open descriptors stays as it is");
         }
 
-        let servers = Servers::new(&config.listen, config.peek.timeout).map_err(bind_problems)?;
-        let shim = config.shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
+        let servers = Servers::new(&config.listens(), config.peek.timeout).map_err(bind_problems)?;
+        let shim = config.each().any(|(_, config)| config.shim);
+        let shim = shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
         let servers = Arc::new(servers);
         let (fatal, mut fatals) = mpsc::channel(MOST_SERVERS);
         let (opened, mut openings) = mpsc::channel(MOST_SERVERS);
@@ -109,12 +122,20 @@ impl App {
             servers: Arc::clone(&servers),
             telemetry: Arc::clone(&telemetry),
             shim: shim.map(Arc::new),
-            reports: Reports { fatal, opened },
+            fatal,
+            opened,
+            ways: Arc::new(Ways::new(&config)),
         };
-        let joining = config.join().map(|settings| JoinSocket::bind(&settings)).transpose();
-        let mut joining = joining.map_err(|error| trouble("join-socket", error))?;
+        let mut joining = Vec::new();
+        for (name, config) in config.each() {
+            let socket = config.join().map(|settings| JoinSocket::bind(&settings)).transpose();
+            joining.push(socket.map_err(|error| trouble(&pool::place(&name, "join-socket"), error))?);
+        }
         let admin = bind_admin(&config.admin)?;
-        let pools = Arc::new(Pools::new(vec![Arc::new(draft.build(DEFAULT, &config, &common)?)]));
+        let built = drafts.into_iter().zip(config.each());
+        let built = built.map(|(draft, (_, config))| draft.build(config, &common).map(Arc::new));
+        let built = built.collect::<Result<_, _>>()?;
+        let pools = Arc::new(Pools::new(built, Arc::clone(&common.ways), Arc::clone(&servers)));
 
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let pipeline = Arc::new(Pipeline {
@@ -130,14 +151,15 @@ impl App {
 
         let mut slots = JoinSet::new();
         let mut tasks = JoinSet::new();
-        for pool in pools.iter() {
+        for (pool, joining) in pools.iter().zip(joining) {
             for slot in pool.slots() {
                 let (fleet, program) = (Arc::clone(&pool.fleet), pool.program.clone());
                 slots.spawn(supervisor::keep(fleet, program, slot, phases.clone()));
             }
-            if let Some(socket) = joining.take() {
+            if let Some(socket) = joining {
                 // As good as a slot: the run does not end while somebody may join.
-                slots.spawn(socket.serve(Arc::clone(&pool.fleet), pool.terms(), phases.clone()));
+                let terms = pool.terms(&common.ways);
+                slots.spawn(socket.serve(Arc::clone(&pool.fleet), terms, phases.clone()));
             }
             tasks.spawn(Arc::clone(&pipeline).take_back(Arc::clone(pool)));
         }
@@ -150,21 +172,14 @@ impl App {
                 started: SystemTime::now(),
             }));
         }
-        let policies = pools.iter().map(|pool| summary::policy(&pool.policy)).collect::<Vec<_>>().join("; ");
-        let what = summary::What {
-            command: config.command.clone(),
-            workers: config.workers,
-            policy: policies,
-            session_key: config.route.session_key.to_string(),
-            join_socket: config.join_socket.clone(),
-        };
+        let what: Vec<_> = config.each().map(|(_, config)| summary::What::of(config)).collect();
         tasks.spawn(summary::print(what, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
 
         let ended = loop {
             tokio::select! {
                 Some(server) = openings.recv() => open(&servers, server, &gate, &pipeline, &mut listeners),
                 Some(fatal) = fatals.recv() => {
-                    if let Some(ended) = judge(fatal, &telemetry, &mut slots, &config.command).await {
+                    if let Some(ended) = judge(fatal, &telemetry, &mut slots, &pools).await {
                         break ended;
                     }
                 }
@@ -234,20 +249,22 @@ fn open(
 
 /// Whether a grave event ends the run, and how. While other workers serve, the run goes on.
 async fn judge(
-    fatal: Fatal,
+    (pool, fatal): (Arc<str>, Fatal),
     telemetry: &Telemetry,
     slots: &mut JoinSet<()>,
-    command: &[String],
+    pools: &Pools,
 ) -> Option<Result<Outcome, Problems>> {
     let served = telemetry.counters.workers_ready.get() > 0;
+    let problem = |key: &str, text: String| Problems::one(pool::place(&pool, key), text);
     let problem = match &fatal {
         Fatal::Wrapper { name } => {
-            let name = command.first().filter(|word| word.contains(name.as_str())).unwrap_or(name);
-            Problems::one("command", node::advice(name, std::path::Path::new(".")))
+            let command = pools.named(Some(&pool)).ok().and_then(|pool| pool.program.command.first());
+            let name = command.filter(|word| word.contains(name.as_str())).unwrap_or(name);
+            problem("command", node::advice(name, std::path::Path::new(".")))
         }
-        Fatal::NoAddress { .. } => Problems::one("listen", fatal.to_string()),
-        Fatal::Bind(_) if !served => Problems::one("listen", fatal.to_string()),
-        Fatal::Start { .. } if !served => Problems::one("command", fatal.to_string()),
+        Fatal::NoAddress { .. } => problem("listen", fatal.to_string()),
+        Fatal::Bind(_) if !served => problem("listen", fatal.to_string()),
+        Fatal::Start { .. } if !served => problem("command", fatal.to_string()),
         Fatal::Bind(error) => {
             tracing::error!(%error, "a worker asks for an address that cannot be had");
             return None;

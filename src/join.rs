@@ -56,13 +56,14 @@ fn become_worker(options: &Options) -> Result<std::convert::Infallible, Problems
     let request = JoinRequest { slot: slot.clone(), pid: std::process::id() };
     let reply = introduce(&mut channel, &request).map_err(trouble)?;
     let place = match &reply {
-        JoinReply::Joined { slot, id, session_key, keepalive, session_idle, sid_tag } => Place {
+        JoinReply::Joined { slot, id, session_key, keepalive, session_idle, sid_tag, matches } => Place {
             slot,
             id: *id,
             session_key,
             keepalive,
             session_idle: *session_idle,
             sid_tag: sid_tag.as_deref(),
+            matches: matches.as_deref(),
         },
         JoinReply::Refused { reason } => return Err(Problems::one("join", format!("refused: {reason}"))),
     };

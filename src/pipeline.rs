@@ -61,7 +61,7 @@ impl Pipeline {
     async fn live(&self, accepted: Accepted) {
         match peek::peek(accepted, &self.peek).await {
             Ok(Peeked { accepted, head }) => {
-                let Some(pool) = self.pools.choose(&head) else {
+                let Some(pool) = self.pools.choose(accepted.server, &head) else {
                     return self.refuse(accepted, &Pools::none()).await;
                 };
                 let session = pool.router.session(&head);

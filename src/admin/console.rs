@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::tail::tail;
-use super::{Answer, ask, at};
+use super::{Answer, ask, at, of_pool};
 use crate::cli::{Order, Verb, print};
 use crate::policy::BuiltIn;
 
@@ -26,7 +26,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         Verb::Rollback(body) => ("/v1/policy/rollback", Some(body), swapped),
         Verb::Explain(body) => ("/v1/policy/explain", Some(body), explained),
         Verb::Follow(filter) => {
-            return tail(&socket()?, filter, order.json).await.map(|()| true);
+            return tail(&socket()?, order.pool.as_deref(), filter, order.json).await.map(|()| true);
         }
         Verb::ShadowStatus => ("/v1/policy/shadow", None, shadow),
         Verb::ShadowSet(body) => ("/v1/policy/shadow", Some(body), |value| {
@@ -37,7 +37,8 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         }
     };
     let socket = socket()?;
-    let Answer { good, value } = ask(&socket, path, body).await.map_err(|error| error.to_string())?;
+    let Answer { good, value } =
+        ask(&socket, &of_pool(path, order.pool.as_deref()), body).await.map_err(|error| error.to_string())?;
     if order.json {
         print(&format!("{value:#}\n"));
     } else if good {
@@ -60,6 +61,14 @@ fn list() -> String {
 }
 
 fn status(value: &Value) -> String {
+    let pool = |value: &Value| format!("pool {}\n{}\n", text(&value["pool"]), chain(value));
+    match value["pools"].as_array() {
+        Some(pools) => pools.iter().map(pool).collect(),
+        None => chain(value),
+    }
+}
+
+fn chain(value: &Value) -> String {
     let mut out = String::new();
     for link in items(&value["links"]) {
         let mut standing =
@@ -167,6 +176,9 @@ fn faults(counts: &Value) -> u64 {
 
 fn explained(value: &Value) -> String {
     let mut out = String::new();
+    if let Some(pool) = value["pool"].as_str() {
+        let _ = writeln!(out, "pool {pool}");
+    }
     for worker in items(&value["workers"]) {
         let _ = writeln!(
             out,

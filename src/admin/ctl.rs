@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ctl {
     pub question: Question,
+    /// Only workers of this pool.
+    pub pool: Option<String>,
     /// The admin socket, unless it is to be found.
     pub admin: Option<PathBuf>,
     /// Print the answer as it came.
@@ -44,7 +46,7 @@ impl Ctl {
         type Shown = fn(&Value) -> String;
         let socket = at(self.admin.as_ref()).map_err(|error| error.to_string())?;
         if let Question::Restart(slots, within) = &self.question {
-            return restart(&socket, slots, *within).await;
+            return restart(&socket, slots, self.pool.as_deref(), *within).await;
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let (path, body, shown): (_, _, Shown) = match &self.question {
@@ -64,7 +66,10 @@ impl Ctl {
             }
             Question::Restart(..) => return Ok(()),
         };
-        let value = answer(&socket, &path, body.as_ref()).await?;
+        let mut value = answer(&socket, &path, body.as_ref()).await?;
+        if let (Question::Workers, Some(list)) = (&self.question, value.as_array_mut()) {
+            list.retain(|worker| is_of(worker, self.pool.as_deref()));
+        }
         print(&if self.json { format!("{value:#}\n") } else { shown(&value) });
         Ok(())
     }
@@ -76,14 +81,23 @@ async fn answer(socket: &Path, path: &str, body: Option<&Value>) -> Result<Value
 }
 
 /// Has one worker after another followed by a new one, and waits for each to be ready.
-async fn restart(socket: &Path, slots: &[String], within: Option<Duration>) -> Result<(), String> {
+async fn restart(
+    socket: &Path,
+    slots: &[String],
+    pool: Option<&str>,
+    within: Option<Duration>,
+) -> Result<(), String> {
     let list = async || answer(socket, "/v1/workers", None).await;
     let mut slots = slots.to_vec();
     if slots.is_empty() {
         let workers = list().await?;
-        let started = workers.as_array().into_iter().flatten().filter(|worker| worker["origin"] == "started");
+        let own = |worker: &&Value| worker["origin"] == "started" && is_of(worker, pool);
+        let started = workers.as_array().into_iter().flatten().filter(own);
         slots = started.map(|worker| text(&worker["worker"]).to_owned()).collect();
         slots.dedup();
+        if let (Some(pool), true) = (pool, slots.is_empty()) {
+            return Err(format!("no worker that was started here is in a pool `{pool}`"));
+        }
     }
     let within = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     for slot in &slots {
@@ -114,6 +128,11 @@ async fn restart(socket: &Path, slots: &[String], within: Option<Duration>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether a worker is of a pool, if one is named.
+fn is_of(worker: &Value, pool: Option<&str>) -> bool {
+    pool.is_none_or(|pool| worker["pool"] == pool)
 }
 
 fn status(value: &Value) -> String {
@@ -147,6 +166,19 @@ fn status(value: &Value) -> String {
             figures["accepted"], figures["handed_off"], figures["handed_back"], figures["refused"]
         ),
     );
+    for pool in value["pools"].as_array().into_iter().flatten() {
+        let matches = list(&pool["matches"]);
+        let part = if matches.is_empty() { String::new() } else { format!(" ({matches})") };
+        line(
+            "pool",
+            format!(
+                "{}{part}: {}, {} sessions",
+                text(&pool["pool"]),
+                list(&pool["policy"]),
+                pool["sessions"]
+            ),
+        );
+    }
     out.push('\n');
     out + &workers(&value["workers"])
 }

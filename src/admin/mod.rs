@@ -41,3 +41,11 @@ pub use place::{PlaceError, at, own};
 pub use recorder::{Recording, record};
 pub use server::{Admin, Authority};
 pub use tail::Filter;
+
+/// A path, about a pool if one is named.
+fn of_pool(path: &str, pool: Option<&str>) -> String {
+    let Some(pool) = pool else { return path.to_owned() };
+    let sign = if path.contains('?') { '&' } else { '?' };
+    let pool = form_urlencoded::byte_serialize(pool.as_bytes()).collect::<String>();
+    format!("{path}{sign}pool={pool}")
+}

@@ -54,6 +54,14 @@ impl Default for Explain {
     }
 }
 
+impl Explain {
+    /// The head that such a request would have.
+    pub(super) fn head(&self) -> Result<Head, String> {
+        Head::compose(&self.method, &self.target, &self.headers)
+            .map_err(|text| format!("not a request: {text:?}"))
+    }
+}
+
 pub(super) fn set(pool: &Pool, order: &Set) -> Result<Value, String> {
     let link = order.policy.parse().map_err(|error: crate::policy::LinkError| error.to_string())?;
     let replacement = Replacement { link, discard_state: order.discard_state, forgive: order.forgive };
@@ -71,10 +79,8 @@ pub(super) fn rollback(pool: &Pool, order: &Rollback) -> Result<Value, String> {
 
 /// What would become of a request now. The policies are really asked: a turn of round-robin goes by.
 /// Who has the session counts as when a connection is routed.
-pub(super) fn explain(pool: &Pool, order: &Explain) -> Result<Value, String> {
+pub(super) fn explain(pool: &Pool, order: &Explain, head: Head) -> Result<Value, String> {
     let (roster, loads) = pool.fleet.roster();
-    let head = Head::compose(&order.method, &order.target, &order.headers)
-        .map_err(|text| format!("not a request: {text:?}"))?;
     let peer = order.peer.map(|ip| (ip, 0).into());
     let mut request = Request { head, peer, session: order.session.clone(), attempt: 0 };
     let owner = order.session.as_ref().and_then(|sid| pool.sessions.glance(sid));

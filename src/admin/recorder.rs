@@ -25,6 +25,8 @@ pub struct Recording {
     pub out: PathBuf,
     /// The admin socket, unless it is to be found.
     pub admin: Option<PathBuf>,
+    /// The pool, unless it is clear which.
+    pub pool: Option<String>,
     pub time: Option<Duration>,
     /// Decisions, at most.
     pub most: Option<u64>,
@@ -41,6 +43,9 @@ pub async fn record(recording: &Recording) -> Result<(), String> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     if recording.full {
         query.append_pair("form", "full");
+    }
+    if let Some(pool) = &recording.pool {
+        query.append_pair("pool", pool);
     }
     for keep in &recording.keep {
         query.append_pair("keep", keep);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::server::Authority;
-use crate::pool::Pool;
+use crate::pool::{Pool, Pools};
 use crate::worker::{Origin, Standing, WorkerReport};
 
 /// Everything at a glance.
@@ -22,7 +22,7 @@ pub(super) fn status(authority: &Authority) -> Value {
     let pools = &authority.pools;
     let links = pools.iter().flat_map(|pool| pool.policy.describe().links);
     let policies: Vec<_> = links.map(|link| link.policy).collect();
-    json!({
+    let mut status = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
         "since": super::policy::time(authority.started),
@@ -32,12 +32,40 @@ pub(super) fn status(authority: &Authority) -> Value {
         "sessions": pools.iter().map(|pool| pool.sessions.len()).sum::<usize>(),
         "workers": workers(authority),
         "figures": figures,
+    });
+    if pools.several() {
+        status["pools"] = pools.iter().map(|pool| one_pool(pools, pool)).collect();
+    }
+    status
+}
+
+fn one_pool(pools: &Pools, pool: &Pool) -> Value {
+    let links = pool.policy.describe().links;
+    json!({
+        "pool": &*pool.name,
+        "matches": pools.matches(pool),
+        "policy": links.iter().map(|link| &link.policy).collect::<Vec<_>>(),
+        "sessions": pool.sessions.len(),
+        "workers": pool.fleet.ready().len(),
     })
 }
 
 /// Every worker.
 pub(super) fn workers(authority: &Authority) -> Value {
-    authority.pools.iter().flat_map(|pool| pool.fleet.census()).map(|report| worker(&report)).collect()
+    let pools = &authority.pools;
+    let of = |pool: &Arc<Pool>| {
+        let named = |report: &WorkerReport| told(pools, pool, worker(report));
+        pool.fleet.census().iter().map(named).collect::<Vec<_>>()
+    };
+    pools.iter().flat_map(of).collect()
+}
+
+/// Where there are several pools it is said of which something is.
+fn told(pools: &Pools, pool: &Pool, mut value: Value) -> Value {
+    if pools.several() {
+        value["pool"] = json!(&*pool.name);
+    }
+    value
 }
 
 /// A worker that is to be emptied.
@@ -75,7 +103,8 @@ pub(super) fn session(authority: &Authority, sid: &str) -> Result<Value, String>
         .ok_or_else(|| format!("nobody is known to have session `{sid}`"))?;
     let owner = pool.fleet.census().into_iter().find(|worker| worker.id == owner);
     let owner = owner.ok_or_else(|| format!("the worker of session `{sid}` has just gone"))?;
-    Ok(json!({ "session": sid, "worker": owner.slot, "id": owner.id.0, "pid": owner.pid }))
+    let value = json!({ "session": sid, "worker": owner.slot, "id": owner.id.0, "pid": owner.pid });
+    Ok(told(&authority.pools, &pool, value))
 }
 
 fn worker(report: &WorkerReport) -> Value {

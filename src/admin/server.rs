@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{FromRequestParts, Path as UrlPath, State};
+use axum::extract::{FromRequestParts, Path as UrlPath, RawQuery, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -42,11 +42,15 @@ impl FromRequestParts<Authority> for Chosen {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, authority: &Authority) -> Result<Self, Response> {
-        let query = parts.uri.query().unwrap_or_default();
-        let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pool");
-        let pool = authority.pools.named(name.as_ref().map(|(_, name)| &**name));
+        let name = named_pool(parts.uri.query().unwrap_or_default());
+        let pool = authority.pools.named(name.as_deref());
         pool.map(|pool| Self(Arc::clone(pool))).map_err(|error| failure(StatusCode::NOT_FOUND, &error))
     }
+}
+
+fn named_pool(query: &str) -> Option<String> {
+    let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pool");
+    name.map(|(_, name)| name.into_owned())
 }
 
 /// The bound socket. Its file goes with the value.
@@ -96,14 +100,7 @@ impl Admin {
             )
             .route("/v1/sessions/{sid}", get(session))
             .route("/metrics", get(scrape))
-            .route(
-                "/v1/policy",
-                get(async |Chosen(pool): Chosen| {
-                    let mut value = policy::status(&pool);
-                    value["shadow"] = shadow::status(&pool).await;
-                    reply(StatusCode::OK, &value)
-                }),
-            )
+            .route("/v1/policy", get(chains))
             .route("/v1/policy/set", post(set))
             .route("/v1/policy/rollback", post(rollback))
             .route("/v1/policy/explain", post(explain))
@@ -163,6 +160,29 @@ async fn scrape(State(authority): State<Authority>) -> Response {
     }
 }
 
+/// The chain of the pool that is named, or of all of them.
+async fn chains(State(authority): State<Authority>, RawQuery(query): RawQuery) -> Response {
+    let one = async |pool: &Pool| {
+        let mut value = policy::status(pool);
+        value["shadow"] = shadow::status(pool).await;
+        value
+    };
+    let named = named_pool(query.as_deref().unwrap_or_default());
+    if named.is_some() || !authority.pools.several() {
+        return match authority.pools.named(named.as_deref()) {
+            Ok(pool) => reply(StatusCode::OK, &one(pool).await),
+            Err(error) => failure(StatusCode::NOT_FOUND, &error),
+        };
+    }
+    let mut all = Vec::new();
+    for pool in authority.pools.iter() {
+        let mut value = one(pool).await;
+        value["pool"] = json!(&*pool.name);
+        all.push(value);
+    }
+    reply(StatusCode::OK, &json!({ "pools": all }))
+}
+
 async fn set(Chosen(pool): Chosen, body: Bytes) -> Response {
     let order: policy::Set = match parsed(&body) {
         Ok(order) => order,
@@ -197,11 +217,26 @@ async fn rollback(Chosen(pool): Chosen, body: Bytes) -> Response {
     }
 }
 
-async fn explain(Chosen(pool): Chosen, body: Bytes) -> Response {
-    match parsed(&body) {
-        Ok(order) => outcome(policy::explain(&pool, &order)),
-        Err(response) => *response,
-    }
+/// Of the pool that is named, else of the one that such a request is for.
+async fn explain(State(authority): State<Authority>, RawQuery(query): RawQuery, body: Bytes) -> Response {
+    let order: policy::Explain = match parsed(&body) {
+        Ok(order) => order,
+        Err(response) => return *response,
+    };
+    let pools = &authority.pools;
+    let named = named_pool(query.as_deref().unwrap_or_default());
+    let explained = order.head().and_then(|head| {
+        let pool = match &named {
+            Some(name) => pools.named(Some(name))?,
+            None => pools.meant(&head).ok_or_else(|| "no pool is for this host and path: 404".to_owned())?,
+        };
+        let mut value = policy::explain(pool, &order, head)?;
+        if pools.several() {
+            value["pool"] = json!(&*pool.name);
+        }
+        Ok(value)
+    });
+    outcome(explained)
 }
 
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {

@@ -12,6 +12,7 @@ Examples:
   sidetrack ctl session lv_VI97HAXpY6yYWAAAC
   sidetrack ctl drain w2 --within 10m
   sidetrack ctl restart --rolling --within 1h
+  sidetrack ctl restart --rolling --pool api
 
 Metrics for Prometheus are at /metrics of the same socket:
   curl --unix-socket PATH http://sidetrack/metrics";
@@ -23,7 +24,9 @@ pub(super) fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(asking(Command::new("status").about("The run at a glance")))
-        .subcommand(asking(Command::new("workers").about("Every worker: process, standing, load")))
+        .subcommand(
+            asking(Command::new("workers").about("Every worker: process, standing, load")).arg(pool()),
+        )
         .subcommand(
             asking(Command::new("session").about("Which worker has a session"))
                 .arg(Arg::new("sid").value_name("SID").required(true).help("The session id")),
@@ -49,6 +52,7 @@ pub(super) fn command() -> Command {
                     .conflicts_with("slot")
                     .help("All of them, one after another, each when the one before is ready"),
             )
+            .arg(pool().requires("rolling"))
             .arg(within()),
         )
         .subcommand(
@@ -65,6 +69,10 @@ fn within() -> Arg {
         .value_name("TIME")
         .value_parser(humantime::parse_duration)
         .help("When the old one leaves at the latest, such as 10m; without it, it may take for ever")
+}
+
+fn pool() -> Arg {
+    Arg::new("pool").long("pool").value_name("NAME").help("Only those of this pool, where there are several")
 }
 
 fn slot() -> Arg {
@@ -89,5 +97,6 @@ pub(super) fn ctl(matches: &ArgMatches) -> Option<Ctl> {
         _ => return None,
     };
     let admin = matches.get_one::<String>("admin").map(Into::into);
-    Some(Ctl { question, admin, json: matches.get_flag("json") })
+    let pool = matches.try_get_one::<String>("pool").ok().flatten().cloned();
+    Some(Ctl { question, pool, admin, json: matches.get_flag("json") })
 }

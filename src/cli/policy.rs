@@ -14,7 +14,7 @@ Examples:
   sidetrack policy set ./mine.wasm
       Swap it in: state, sessions and connections survive, and what does not fit is refused.
   sidetrack policy set 'hash{\"key\": \"query:room\"}' --link least-connection
-  sidetrack policy rollback
+  sidetrack policy rollback --pool api
   sidetrack policy explain --target '/socket.io/?EIO=4' --header 'Cookie: server=w2'
       What would be decided now, link by link.
   sidetrack policy explain --session lv_VI97HAXpY6yYWAAAC
@@ -30,6 +30,8 @@ A policy file is also loaded again whenever it changes, and on SIGHUP.";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Order {
     pub verb: Verb,
+    /// The pool, unless it is clear which.
+    pub pool: Option<String>,
     /// The admin socket, unless it is to be found.
     pub admin: Option<PathBuf>,
     /// Print the answer as it came.
@@ -59,9 +61,9 @@ pub(super) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommands(super::author::commands())
         .subcommand(Command::new("list").about("The built-in policies"))
-        .subcommand(asking(Command::new("status").about("Every link of the chain: version, state, counters, history")))
+        .subcommand(of_pool(Command::new("status").about("Every link of the chain: version, state, counters, history")))
         .subcommand(
-            asking(Command::new("set").about("Put another version in a link's place, with the state of the one before"))
+            of_pool(Command::new("set").about("Put another version in a link's place, with the state of the one before"))
                 .arg(
                     Arg::new("policy")
                         .value_name("NAME|FILE")
@@ -82,9 +84,9 @@ pub(super) fn command() -> Command {
                         .help("Take a version that was quarantined before"),
                 ),
         )
-        .subcommand(asking(Command::new("rollback").about("Put the version before back")).arg(link()))
+        .subcommand(of_pool(Command::new("rollback").about("Put the version before back")).arg(link()))
         .subcommand(
-            asking(Command::new("explain").about("What would be decided now for a request, and why"))
+            of_pool(Command::new("explain").about("What would be decided now for a request, and why"))
                 .arg(Arg::new("method").long("method").value_name("METHOD").default_value("GET").help("Its method"))
                 .arg(
                     Arg::new("target")
@@ -146,9 +148,9 @@ fn shadow() -> Command {
         .about("Try a policy on the true traffic: asked beside the real one, compared and never heeded")
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(asking(Command::new("status").about("How it does: agreement, spread, latency, faults")))
+        .subcommand(of_pool(Command::new("status").about("How it does: agreement, spread, latency, faults")))
         .subcommand(
-            asking(Command::new("set").about("Ask this policy from now on, in place of the shadow before"))
+            of_pool(Command::new("set").about("Ask this policy from now on, in place of the shadow before"))
                 .arg(
                     Arg::new("policy")
                         .value_name("NAME|FILE")
@@ -156,7 +158,7 @@ fn shadow() -> Command {
                         .help("A built-in or a file; options as JSON right behind it"),
                 ),
         )
-        .subcommand(asking(Command::new("off").about("Ask none any more")))
+        .subcommand(of_pool(Command::new("off").about("Ask none any more")))
 }
 
 pub(super) fn link() -> Arg {
@@ -174,6 +176,18 @@ pub(super) fn asking(command: Command) -> Command {
     command
         .arg(admin())
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer as JSON"))
+}
+
+/// As [`asking`], about one pool.
+fn of_pool(command: Command) -> Command {
+    asking(command).arg(pool())
+}
+
+pub(super) fn pool() -> Arg {
+    Arg::new("pool")
+        .long("pool")
+        .value_name("NAME")
+        .help("The pool it is about, where there are several; without it, the default one")
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -198,7 +212,7 @@ pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
         body.insert("link".to_owned(), json!(link));
     }
     let verb = match name {
-        "list" => return Some(Order { verb: Verb::List, admin: None, json: false }),
+        "list" => return Some(Order { verb: Verb::List, pool: None, admin: None, json: false }),
         "status" => Verb::Status,
         "set" => {
             body.insert("policy".to_owned(), json!(absolute(&text("policy")?)));
@@ -234,7 +248,8 @@ pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
         }
         _ => return None,
     };
-    Some(Order { verb, admin: text("admin").map(Into::into), json: matches.get_flag("json") })
+    let pool = text("pool");
+    Some(Order { verb, pool, admin: text("admin").map(Into::into), json: matches.get_flag("json") })
 }
 
 /// The running sidetrack may have another working directory.
@@ -281,7 +296,8 @@ mod tests {
             "/a.sock",
             "--json",
         ]);
-        assert_eq!((explain.admin, explain.json), (Some("/a.sock".into()), true));
+        assert_eq!((explain.admin, explain.json, explain.pool), (Some("/a.sock".into()), true, None));
+        assert_eq!(order_of(&["status", "--pool", "api"]).pool.as_deref(), Some("api"));
         let follow = order_of(&["explain", "--follow", "--worker", "w1", "--limit", "3"]).verb;
         let expected = Filter { worker: Some("w1".into()), session: None, limit: Some(3) };
         assert_eq!(follow, Verb::Follow(expected));

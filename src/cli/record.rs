@@ -51,6 +51,7 @@ pub(super) fn record_command() -> Command {
                 .help("A new file, for you alone to read; - for standard output"),
         )
         .arg(super::policy::admin())
+        .arg(super::policy::pool())
         .arg(
             Arg::new("for")
                 .long("for")
@@ -88,6 +89,7 @@ pub(super) fn recording(matches: &ArgMatches) -> Option<Recording> {
     Some(Recording {
         out: matches.get_one::<PathBuf>("out")?.clone(),
         admin: matches.get_one::<String>("admin").map(Into::into),
+        pool: matches.get_one("pool").cloned(),
         time: matches.get_one("for").copied(),
         most: matches.get_one("max").copied(),
         full: matches.get_flag("full"),

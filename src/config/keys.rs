@@ -505,6 +505,7 @@ impl Config {
     pub(super) fn unset() -> Self {
         let zero = Duration::ZERO;
         Self {
+            pools: Vec::new(),
             command: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             policy: Vec::new(),

@@ -5,20 +5,24 @@
 //! thrown: whoever made five mistakes reads five lines.
 
 mod keys;
+mod pool;
 mod problem;
 mod value;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sidetrack_worker::Keepalive;
 
 pub use keys::{KEYS, Key, Kind};
+pub use pool::PoolConfig;
 pub use problem::{Problem, Problems};
 pub use value::Given;
 
 use crate::listener::Listen;
 use crate::policy::PolicyLink;
+use crate::pool::DEFAULT;
 use crate::telemetry::trace::Format;
 use crate::worker::{JoinSettings, node};
 use crate::{peek, policy, route, worker};
@@ -26,6 +30,8 @@ use crate::{peek, policy, route, worker};
 /// A whole run.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The pools besides the one that is described here.
+    pub pools: Vec<PoolConfig>,
     /// The worker's command and its arguments.
     pub command: Vec<String>,
     pub workers: usize,
@@ -108,6 +114,7 @@ impl Config {
                 problems.add(key.name, error);
             }
         }
+        let (pools, settings): (Vec<_>, Vec<_>) = settings.iter().partition(|setting| setting.key == "pool");
         for setting in settings {
             match KEYS.iter().find(|key| key.name == setting.key) {
                 Some(key) => {
@@ -118,19 +125,46 @@ impl Config {
                 None => problems.add(&setting.origin, keys::unknown(&setting.key)),
             }
         }
-        match (config.policy_config.take(), config.policy.as_mut_slice()) {
-            (None, _) => {}
-            (Some(options), [link]) if link.options == "{}" => link.options = options,
-            (Some(_), links) => problems.add(
-                "policy-config",
-                format!(
-                    "it is for a single policy without options of its own, and there are {}; write options right behind each policy, as in hash{{\"key\": \"path\"}}",
-                    links.len()
-                ),
-            ),
+        config.settle_options(|error| problems.add("policy-config", error));
+        for setting in pools {
+            let pools = pool::read(&config, setting, &mut problems);
+            config.pools.extend(pools);
         }
         config.check(&mut problems);
         problems.into_result(config)
+    }
+
+    /// Whether the settings outside `[[pool]]` are a pool's, too: the only one, or that of everything which
+    /// is for no other.
+    #[must_use]
+    pub fn has_default_pool(&self) -> bool {
+        self.pools.is_empty() || !self.command.is_empty() || self.join_socket.is_some()
+    }
+
+    /// The settings of each pool, the default one's first.
+    pub fn each(&self) -> impl Iterator<Item = (Arc<str>, &Self)> {
+        let default = self.has_default_pool().then(|| (DEFAULT.into(), self));
+        let others = self.pools.iter().map(|pool| (Arc::clone(&pool.name), &pool.config));
+        default.into_iter().chain(others)
+    }
+
+    /// Every address to listen on, for all pools.
+    #[must_use]
+    pub fn listens(&self) -> Vec<Listen> {
+        let own = self.pools.iter().flat_map(|pool| &pool.config.listen);
+        self.listen.iter().chain(own).cloned().collect()
+    }
+
+    /// Options that were given beside their policy.
+    fn settle_options(&mut self, problem: impl FnOnce(String)) {
+        match (self.policy_config.take(), self.policy.as_mut_slice()) {
+            (None, _) => {}
+            (Some(options), [link]) if link.options == "{}" => link.options = options,
+            (Some(_), links) => problem(format!(
+                "it is for a single policy without options of its own, and there are {}; write options right behind each policy, as in hash{{\"key\": \"path\"}}",
+                links.len()
+            )),
+        }
     }
 
     /// Where and how workers from outside join, if they may.
@@ -142,14 +176,25 @@ impl Config {
 
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
+        if self.has_default_pool() {
+            problems.append("", self.check_workers("it behind `--`: sidetrack run -- node server.js"));
+        }
+        problems.append("", self.check_patience());
+        pool::check(self, problems);
+        if let Some(problem) = no_folder("ready-file", self.ready_file.as_deref()) {
+            problems.append("", problem);
+        }
+    }
+
+    /// The same of what a pool has for itself; `how` a command is said.
+    fn check_workers(&self, how: &str) -> Problems {
+        let mut problems = Problems::default();
         if self.workers == 0 && self.join_socket.is_none() {
             problems.add("workers", "with 0 no worker would ever come; say where they join with join-socket");
         }
         match self.command.first() {
             None if self.workers == 0 => {}
-            None => {
-                problems.add("command", "nothing to run; say it behind `--`: sidetrack run -- node server.js")
-            }
+            None => problems.add("command", format!("nothing to run; say {how}")),
             Some(program) if !found(program) => {
                 let text =
                     format!("\"{program}\" is not a program: neither a file that can be run nor on the PATH");
@@ -161,22 +206,34 @@ impl Config {
                 }
             }
         }
-        for (key, path) in [("ready-file", &self.ready_file), ("join-socket", &self.join_socket)] {
-            let folder =
-                path.as_deref().and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder
-                && !folder.is_dir()
-            {
-                problems.add(key, format!("the folder {} does not exist", folder.display()));
-            }
+        if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
+            problems.append("", problem);
         }
         if self.join_group.is_some() && self.join_socket.is_none() {
             problems.add("join-group", "there is no socket to join at; say where with join-socket");
         }
-        if self.worker.replace_after < self.worker.unresponsive_after {
+        problems
+    }
+
+    /// What silent workers are given.
+    fn patience(&self) -> (Duration, Duration) {
+        (self.worker.unresponsive_after, self.worker.replace_after)
+    }
+
+    fn check_patience(&self) -> Problems {
+        let mut problems = Problems::default();
+        let (unresponsive, replaced) = self.patience();
+        if replaced < unresponsive {
             problems.add("replace-after", "must not be shorter than unresponsive-after");
         }
+        problems
     }
+}
+
+/// That the folder of a file to be made is not there.
+fn no_folder(key: &str, path: Option<&Path>) -> Option<Problems> {
+    let folder = path.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())?;
+    (!folder.is_dir()).then(|| Problems::one(key, format!("the folder {} does not exist", folder.display())))
 }
 
 /// True when a command can be started, as `execvp(3)` would look for it.

@@ -25,6 +25,12 @@ impl Problems {
         self.0.push(Problem { place: place.into(), text: text.into() });
     }
 
+    /// Those of a part of the configuration, at their places in it.
+    pub fn append(&mut self, prefix: &str, others: Self) {
+        let at = |Problem { place, text }| Problem { place: format!("{prefix}{place}"), text };
+        self.0.extend(others.0.into_iter().map(at));
+    }
+
     /// The value, if nothing is wrong.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -20,6 +21,8 @@ pub struct Listen {
     pub address: ListenAddress,
     /// The port the program itself asks for; none means its first server.
     pub serves: Option<u16>,
+    /// The only pool whose workers serve it; none means all that have no addresses of their own.
+    pub pool: Option<Arc<str>>,
 }
 
 /// Why text is not an address.
@@ -36,13 +39,13 @@ impl FromStr for Listen {
         let error = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
             let path = Some(path).filter(|path| !path.is_empty()).ok_or_else(error)?;
-            return Ok(Self { address: ListenAddress::Unix(path.into()), serves: None });
+            return Ok(Self { address: ListenAddress::Unix(path.into()), serves: None, pool: None });
         }
         let (address, serves) = match text.split_once('=') {
             Some((address, port)) => (address, Some(port.parse().map_err(|_| error())?)),
             None => (text, None),
         };
-        Ok(Self { address: tcp(address).ok_or_else(error)?, serves })
+        Ok(Self { address: tcp(address).ok_or_else(error)?, serves, pool: None })
     }
 }
 

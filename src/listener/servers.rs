@@ -6,8 +6,12 @@
 //! One of them is the *main* server: the one that configured addresses without a port of their own
 //! feed. It is that of the first `listen()`, and that of workers which never call it, such as those in
 //! other languages than Node: so all of them share its connections, whichever is ready first.
+//!
+//! Where there are several pools, each has a main server and all of them are the same one, fed by the
+//! addresses that no pool has for itself; whatever else a pool's workers listen for is that pool's alone.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -42,17 +46,24 @@ pub struct Servers {
 struct Inner {
     /// `--listen` addresses that no server has claimed yet.
     unclaimed: Vec<(Listen, Bound)>,
-    /// The one that has claimed those without a port of their own.
-    main: Option<ServerId>,
+    /// Of each pool, the one that has claimed those without a port of their own.
+    mains: HashMap<Arc<str>, ServerId>,
+    /// Pools that have addresses of their own, and no part in the others.
+    apart: HashSet<Arc<str>>,
     servers: Vec<Server>,
 }
 
 #[derive(Debug)]
 struct Server {
     id: ServerId,
-    wanted: Option<Wanted>,
-    /// It belongs to workers that never say what they want: the first who does means the same.
-    shared: bool,
+    /// The only pool that has it; none when several may.
+    pool: Option<Arc<str>>,
+    /// The port that those ask for who mean it; none when they name it by nothing.
+    serves: Option<u16>,
+    /// What has been asked for by whom.
+    wanted: HashMap<Arc<str>, Wanted>,
+    /// Pools whose workers, so far, never say what they want: the first who does means the same.
+    shared: HashSet<Arc<str>>,
     /// Bound and not yet served.
     idle: Vec<Bound>,
     /// Where it listens.
@@ -75,44 +86,49 @@ impl Servers {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let inner = Inner { unclaimed, main: None, servers: Vec::new() };
+        let apart = listens.iter().filter_map(|listen| listen.pool.clone()).collect();
+        let inner = Inner { unclaimed, mains: HashMap::new(), apart, servers: Vec::new() };
         Ok(Self { inner: Mutex::new(inner), defer })
     }
 
-    /// The server a worker's `listen()` means, and the address it listens on. Binds that address
+    /// The server that the `listen()` of a pool's worker means, and the address it listens on. Binds that address
     /// unless the configuration says where to listen instead.
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub fn claim(&self, wanted: &Wanted) -> Result<(ServerId, ListenAddress), BindError> {
+    pub fn claim(&self, pool: &Arc<str>, wanted: &Wanted) -> Result<(ServerId, ListenAddress), BindError> {
         let mut inner = self.lock();
-        if let Some(server) = inner.servers.iter().find(|server| server.wanted.as_ref() == Some(wanted)) {
+        if let Some(server) = inner.servers.iter().find(|server| server.wanted.get(pool) == Some(wanted)) {
             let address = server.addresses.first().unwrap_or(&wanted.address);
             return Ok((server.id, address.clone()));
         }
-        let (id, address) = inner.claim(wanted, self.defer)?;
+        let (id, address) = inner.claim(pool, wanted, self.defer)?;
         Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
     }
 
-    /// The server of workers that take connections as messages.
+    /// The server of a pool's workers that take connections as messages.
     ///
     /// # Errors
     /// `EDESTADDRREQ` when the configuration names no address: such a worker names none either.
-    pub fn claim_for_messages(&self, listens: Listens) -> Result<ServerId, Errno> {
+    pub fn claim_for_messages(&self, pool: &Arc<str>, listens: Listens) -> Result<ServerId, Errno> {
         let mut inner = self.lock();
-        if let Some(main) = inner.main {
+        if let Some(main) = inner.mains.get(pool) {
             // Others have listened, or will.
-            return Ok(main);
+            return Ok(*main);
         }
-        let bound = inner.take(|listen| listen.serves.is_none());
-        if bound.is_empty() {
-            return Err(Errno::EDESTADDRREQ);
+        let server = inner.configured(pool, None).ok_or(Errno::EDESTADDRREQ)?;
+        if listens == Listens::Never {
+            server.shared.insert(Arc::clone(pool));
         }
-        let server = inner.add(None, bound);
-        server.shared = listens == Listens::Never;
         let id = server.id;
-        inner.main = Some(id);
+        inner.mains.insert(Arc::clone(pool), id);
         Ok(id)
+    }
+
+    /// The only pool that has a server, if there is only one.
+    #[must_use]
+    pub fn pool(&self, id: ServerId) -> Option<Arc<str>> {
+        self.lock().servers.iter().find(|server| server.id == id).and_then(|server| server.pool.clone())
     }
 
     /// Takes the listeners of a server that are bound and not yet served.
@@ -138,10 +154,11 @@ impl Servers {
 }
 
 impl Inner {
-    /// A server that nobody has asked for yet: fed by the configured listeners that name its port, else
-    /// the main one, else by a listener of its own.
+    /// A server that nobody of the pool has asked for yet: fed by the configured listeners that name its
+    /// port, else the main one, else by a listener of its own.
     fn claim(
         &mut self,
+        pool: &Arc<str>,
         wanted: &Wanted,
         defer: Duration,
     ) -> Result<(ServerId, Option<ListenAddress>), BindError> {
@@ -149,26 +166,44 @@ impl Inner {
             ListenAddress::Tcp { port, .. } => Some(port),
             ListenAddress::Unix(_) => None,
         };
-        let mut bound = self.take(|listen| listen.serves.is_some() && listen.serves == port);
-        let named = !bound.is_empty();
-        if !named && let Some(server) = self.servers.iter_mut().find(|server| server.shared) {
-            server.shared = false;
-            server.wanted = Some(wanted.clone());
-            return Ok((server.id, server.addresses.first().cloned()));
+        let named = port.and_then(|port| self.configured(pool, Some(port)).map(|server| server.id));
+        let shared = match named {
+            None => {
+                self.servers.iter_mut().find_map(|server| server.shared.remove(pool).then_some(server.id))
+            }
+            Some(_) => None,
+        };
+        let main = (named.or(shared).is_none() && !self.mains.contains_key(pool))
+            .then(|| self.configured(pool, None).map(|server| server.id));
+        let id = match named.or(shared).or_else(|| main.flatten()) {
+            Some(id) => id,
+            None => {
+                let bound = vec![bind(&wanted.address, defer)?];
+                self.add(Some(Arc::clone(pool)), None, bound).id
+            }
+        };
+        if main.is_some() {
+            self.mains.insert(Arc::clone(pool), id);
         }
-        let main = !named && self.main.is_none();
-        if main {
-            bound = self.take(|listen| listen.serves.is_none());
-        }
-        if bound.is_empty() {
-            bound.push(bind(&wanted.address, defer)?);
-        }
-        let server = self.add(Some(wanted.clone()), bound);
-        let (id, address) = (server.id, server.addresses.first().cloned());
-        if main {
-            self.main = Some(id);
-        }
+        let server = self.servers.iter_mut().find(|server| server.id == id);
+        let address = server.and_then(|server| {
+            server.wanted.insert(Arc::clone(pool), wanted.clone());
+            server.addresses.first().cloned()
+        });
         Ok((id, address))
+    }
+
+    /// The server that configured addresses feed which name a port, or none, and that is open to a pool.
+    fn configured(&mut self, pool: &Arc<str>, serves: Option<u16>) -> Option<&mut Server> {
+        let apart = self.apart.contains(pool).then(|| Arc::clone(pool));
+        let open = |server: &Server| {
+            server.serves == serves && server.pool == apart && !server.wanted.contains_key(pool)
+        };
+        if let Some(place) = self.servers.iter().position(open) {
+            return self.servers.get_mut(place);
+        }
+        let bound = self.take(|listen| listen.serves == serves && listen.pool == apart);
+        (!bound.is_empty()).then(|| self.add(apart, serves, bound))
     }
 
     fn take(&mut self, wanted: impl Fn(&Listen) -> bool) -> Vec<Bound> {
@@ -178,11 +213,12 @@ impl Inner {
         Vec::into_iter(taken).map(|(_, bound): (Listen, Bound)| bound).collect()
     }
 
-    fn add(&mut self, wanted: Option<Wanted>, idle: Vec<Bound>) -> &mut Server {
+    fn add(&mut self, pool: Option<Arc<str>>, serves: Option<u16>, idle: Vec<Bound>) -> &mut Server {
         let id = ServerId(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
         let addresses = idle.iter().map(|bound| bound.address.clone()).collect();
         let place = self.servers.len();
-        self.servers.push(Server { id, wanted, shared: false, idle, addresses });
+        let (wanted, shared) = (HashMap::new(), HashSet::new());
+        self.servers.push(Server { id, pool, serves, wanted, shared, idle, addresses });
         &mut self.servers[place]
     }
 }
@@ -195,56 +231,90 @@ mod tests {
         Wanted { address: ListenAddress::Tcp { host: Some("127.0.0.1".into()), port }, index: 0 }
     }
 
+    fn web() -> Arc<str> {
+        "web".into()
+    }
+
+    /// `127.0.0.1:0@api` is the pool api's own.
     fn servers(listens: &[&str]) -> Servers {
-        let listens: Vec<Listen> = listens.iter().map(|text| text.parse().unwrap()).collect();
+        let listen = |text: &&str| {
+            let (address, pool) =
+                text.split_once('@').map_or((*text, None), |(text, pool)| (text, Some(pool)));
+            Listen { pool: pool.map(Into::into), ..address.parse().unwrap() }
+        };
+        let listens: Vec<Listen> = listens.iter().map(listen).collect();
         Servers::new(&listens, Duration::from_secs(1)).unwrap()
     }
 
     #[test]
     fn without_configuration_the_program_decides() {
         let servers = servers(&[]);
-        let (first, address) = servers.claim(&wanted(0)).unwrap();
-        assert_eq!(servers.claim(&wanted(0)).unwrap(), (first, address), "the second worker gets the same");
+        let (first, address) = servers.claim(&web(), &wanted(0)).unwrap();
+        assert_eq!(
+            servers.claim(&web(), &wanted(0)).unwrap(),
+            (first, address),
+            "the second worker gets the same"
+        );
         assert_eq!(servers.take_idle(first).len(), 1);
         assert!(servers.take_idle(first).is_empty(), "a listener is served once");
-        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(first));
+        assert_eq!(servers.claim_for_messages(&web(), Listens::Never), Ok(first));
     }
 
     #[test]
     fn configured_addresses_feed_the_first_server_and_named_ones_their_own() {
         let servers = servers(&["127.0.0.1:0", "[::1]:0", "127.0.0.1:0=9100"]);
-        let (metrics, _) = servers.claim(&wanted(9100)).unwrap();
-        let (main, _) = servers.claim(&wanted(3000)).unwrap();
+        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
+        let (main, _) = servers.claim(&web(), &wanted(3000)).unwrap();
         assert_ne!(main, metrics);
         assert_eq!((servers.take_idle(main).len(), servers.take_idle(metrics).len()), (2, 1));
         assert_eq!(servers.addresses().len(), 3);
-        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(main), "not the first that came");
+        assert_eq!(servers.claim_for_messages(&web(), Listens::Never), Ok(main), "not the first that came");
     }
 
     #[test]
     fn those_that_never_listen_and_the_first_that_does_share_a_server() {
         let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100"]);
-        let shared = servers.claim_for_messages(Listens::Never).unwrap();
-        let (metrics, _) = servers.claim(&wanted(9100)).unwrap();
-        let (main, address) = servers.claim(&wanted(3000)).unwrap();
+        let shared = servers.claim_for_messages(&web(), Listens::Never).unwrap();
+        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
+        let (main, address) = servers.claim(&web(), &wanted(3000)).unwrap();
         assert_eq!(main, shared);
         assert_ne!(main, metrics);
         assert!(servers.addresses().contains(&address));
-        assert_eq!(servers.claim(&wanted(3000)).unwrap(), (main, address), "the second worker gets the same");
-        assert_ne!(servers.claim(&wanted(0)).unwrap().0, main, "another server is another");
+        assert_eq!(
+            servers.claim(&web(), &wanted(3000)).unwrap(),
+            (main, address),
+            "the second worker gets the same"
+        );
+        assert_ne!(servers.claim(&web(), &wanted(0)).unwrap().0, main, "another server is another");
     }
 
     #[test]
     fn one_that_takes_messages_may_listen_for_something_else() {
         let servers = servers(&["127.0.0.1:0"]);
-        let main = servers.claim_for_messages(Listens::Perhaps).unwrap();
-        assert_ne!(servers.claim(&wanted(0)).unwrap().0, main);
-        assert_eq!(servers.claim_for_messages(Listens::Never), Ok(main));
+        let main = servers.claim_for_messages(&web(), Listens::Perhaps).unwrap();
+        assert_ne!(servers.claim(&web(), &wanted(0)).unwrap().0, main);
+        assert_eq!(servers.claim_for_messages(&web(), Listens::Never), Ok(main));
     }
 
     #[test]
     fn workers_that_take_messages_need_a_configured_address() {
-        assert_eq!(servers(&[]).claim_for_messages(Listens::Perhaps), Err(Errno::EDESTADDRREQ));
-        assert!(servers(&["127.0.0.1:0"]).claim_for_messages(Listens::Perhaps).is_ok());
+        assert_eq!(servers(&[]).claim_for_messages(&web(), Listens::Perhaps), Err(Errno::EDESTADDRREQ));
+        assert!(servers(&["127.0.0.1:0"]).claim_for_messages(&web(), Listens::Perhaps).is_ok());
+    }
+
+    #[test]
+    fn pools_share_what_none_has_for_itself() {
+        let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100", "127.0.0.1:0@api"]);
+        let (api, chat): (Arc<str>, Arc<str>) = ("api".into(), "chat".into());
+        let (main, address) = servers.claim(&web(), &wanted(3000)).unwrap();
+        assert_eq!(servers.claim(&chat, &wanted(4000)).unwrap(), (main, address));
+        assert_eq!(servers.pool(main), None);
+        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
+        assert_eq!(servers.claim(&chat, &wanted(9100)).unwrap().0, metrics);
+        assert_ne!(servers.claim(&chat, &wanted(0)).unwrap().0, main, "what else it listens for is its own");
+        let own = servers.claim_for_messages(&api, Listens::Never).unwrap();
+        assert_eq!(servers.pool(own), Some(Arc::clone(&api)));
+        assert_eq!(servers.claim(&api, &wanted(3000)).unwrap().0, own);
+        assert_ne!(servers.claim(&api, &wanted(9100)).unwrap().0, metrics, "it has no part in the others");
     }
 }

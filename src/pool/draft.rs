@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Pool;
+use tokio::sync::mpsc;
+
+use super::{Pool, Ways};
 use crate::config::{Config, Problems};
 use crate::listener::Servers;
 use crate::observe::Observers;
@@ -11,12 +13,14 @@ use crate::route::Router;
 use crate::session::SessionTable;
 use crate::shadow::{Loaded, Shadows};
 use crate::telemetry::Telemetry;
+use crate::types::ServerId;
 use crate::worker::node::Shim;
-use crate::worker::{Fleet, Program, Reports, Terms};
+use crate::worker::{Fatal, Fleet, Program, Reports, Terms};
 
 /// A pool whose policies are loaded.
 #[derive(Debug)]
 pub struct Draft {
+    pub name: Arc<str>,
     pub policy: Arc<Chain>,
     shadow: Option<Loaded>,
     sessions: Arc<SessionTable>,
@@ -28,7 +32,9 @@ pub struct Common {
     pub servers: Arc<Servers>,
     pub telemetry: Arc<Telemetry>,
     pub shim: Option<Arc<Shim>>,
-    pub reports: Reports,
+    pub fatal: mpsc::Sender<(Arc<str>, Fatal)>,
+    pub opened: mpsc::Sender<ServerId>,
+    pub ways: Arc<Ways>,
 }
 
 impl Draft {
@@ -36,24 +42,27 @@ impl Draft {
     ///
     /// # Errors
     /// When a policy cannot be used.
-    pub fn load(config: &Config) -> Result<Self, Problems> {
+    pub fn load(name: Arc<str>, config: &Config) -> Result<Self, Problems> {
+        let place = |key: &str| super::place(&name, key);
         let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
         let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
-        let policy = Chain::build(&config.policy, &config.policy_settings, &owner)
-            .map_err(|error| Problems::one(format!("policy {}", error.policy), error.problem.to_string()))?;
+        let policy = Chain::build(&config.policy, &config.policy_settings, &owner).map_err(|error| {
+            Problems::one(place(&format!("policy {}", error.policy)), error.problem.to_string())
+        })?;
         let load = |link| Loaded::load(link, &config.policy_settings);
         let shadow = config.shadow.as_ref().map(load).transpose();
-        let shadow = shadow
-            .map_err(|error| Problems::one(format!("shadow {}", error.policy), error.problem.to_string()))?;
-        Ok(Self { policy: Arc::new(policy), shadow, sessions })
+        let shadow = shadow.map_err(|error| {
+            Problems::one(place(&format!("shadow {}", error.policy)), error.problem.to_string())
+        })?;
+        Ok(Self { name, policy: Arc::new(policy), shadow, sessions })
     }
 
     /// Makes it ready for workers; still starts none.
     ///
     /// # Errors
     /// When files cannot be watched or the shadow cannot run.
-    pub fn build(self, name: &str, config: &Config, common: &Common) -> Result<Pool, Problems> {
-        let Self { policy, shadow, sessions } = self;
+    pub fn build(self, config: &Config, common: &Common) -> Result<Pool, Problems> {
+        let Self { name, policy, shadow, sessions } = self;
         let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
             .map_err(|error| Problems::one("policy-watch", error))?;
         let observers = Arc::<Observers>::default();
@@ -62,6 +71,8 @@ impl Draft {
         if let Some(loaded) = shadow {
             shadows.begin(loaded).map_err(|error| Problems::one("shadow", error.to_string()))?;
         }
+        let (fatal, opened) = (common.fatal.clone(), common.opened.clone());
+        let reports = Reports { pool: Arc::clone(&name), fatal, opened };
         let fleet = Arc::new(Fleet::new(
             config.worker.clone(),
             Arc::clone(&sessions),
@@ -69,7 +80,7 @@ impl Draft {
             Arc::clone(&policy),
             Arc::clone(&common.telemetry),
             Arc::clone(&observers),
-            common.reports.clone(),
+            reports,
         ));
         let router = Router {
             settings: config.route.clone(),
@@ -80,13 +91,14 @@ impl Draft {
         };
         let program = Program {
             command: config.command.clone(),
-            shim: common.shim.clone(),
+            shim: common.shim.clone().filter(|_| config.shim),
             session_key: config.route.session_key.clone(),
             keepalive: config.keepalive,
             session_idle: config.session_idle,
             tagged_sids: config.tagged_sids,
+            matches: common.ways.told(&name),
         };
-        let (name, workers, shadows) = (name.into(), config.workers, Arc::new(shadows));
+        let (workers, shadows) = (config.workers, Arc::new(shadows));
         Ok(Pool { name, program, workers, fleet, sessions, policy, router, watch, shadows, observers })
     }
 }
@@ -94,13 +106,17 @@ impl Draft {
 impl Pool {
     /// What workers that join are told.
     #[must_use]
-    pub fn terms(&self) -> Terms {
+    pub fn terms(&self, ways: &Ways) -> Terms {
+        let others = ways.names().filter(|name| **name != self.name);
         Terms {
             session_key: self.program.session_key.clone(),
             keepalive: self.program.keepalive,
             session_idle: self.program.session_idle,
             tagged_sids: self.program.tagged_sids,
+            matches: self.program.matches.clone(),
             reserved: self.workers,
+            prefix: self.prefix(),
+            others: others.map(|name| format!("{name}.")).collect(),
         }
     }
 }

@@ -5,11 +5,13 @@
 
 mod draft;
 mod pools;
+mod ways;
 
 use std::sync::Arc;
 
 pub use draft::{Common, Draft};
 pub use pools::Pools;
+pub use ways::Ways;
 
 use crate::observe::Observers;
 use crate::policy::{Chain, Watch};
@@ -20,6 +22,12 @@ use crate::worker::{Fleet, Program};
 
 /// The name of the pool that the settings outside any other one describe.
 pub const DEFAULT: &str = "default";
+
+/// Where in the configuration a pool's setting is.
+#[must_use]
+pub fn place(pool: &str, key: &str) -> String {
+    if pool == DEFAULT { key.to_owned() } else { format!("pool.{pool}.{key}") }
+}
 
 /// One command's workers and what decides among them.
 #[derive(Debug)]
@@ -42,7 +50,13 @@ pub struct Pool {
 impl Pool {
     /// The slots that are filled here.
     pub fn slots(&self) -> impl Iterator<Item = String> {
-        (0..self.workers).map(|number| format!("w{number}"))
+        let prefix = self.prefix();
+        (0..self.workers).map(move |number| format!("{prefix}w{number}"))
+    }
+
+    /// What the names of its slots begin with: they are unique among all pools.
+    fn prefix(&self) -> String {
+        if &*self.name == DEFAULT { String::new() } else { format!("{}.", self.name) }
     }
 
     /// Looks at every policy file now.

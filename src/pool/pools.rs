@@ -7,36 +7,66 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::{DEFAULT, Pool};
-use crate::types::{Head, Refusal};
+use super::{DEFAULT, Pool, Ways};
+use crate::listener::Servers;
+use crate::types::{Head, Refusal, ServerId};
 
 /// What comes within so long is seen together.
 const TOGETHER: Duration = Duration::from_millis(5);
 
-/// All pools, in the order of the configuration.
+/// All pools: the default one first, then those of the configuration in its order.
 #[derive(Debug)]
-pub struct Pools(Vec<Arc<Pool>>);
+pub struct Pools {
+    list: Vec<Arc<Pool>>,
+    ways: Arc<Ways>,
+    servers: Arc<Servers>,
+}
 
 impl Pools {
     #[must_use]
-    pub fn new(pools: Vec<Arc<Pool>>) -> Self {
-        Self(pools)
+    pub fn new(list: Vec<Arc<Pool>>, ways: Arc<Ways>, servers: Arc<Servers>) -> Self {
+        Self { list, ways, servers }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Pool>> {
-        self.0.iter()
+        self.list.iter()
     }
 
     /// Whether it has to be said which one is meant.
     #[must_use]
     pub fn several(&self) -> bool {
-        self.0.len() > 1
+        self.list.len() > 1
     }
 
-    /// The pool a request is for.
+    /// The pool of a request that has come through a server's listener.
     #[must_use]
-    pub fn choose(&self, _head: &Head) -> Option<&Arc<Pool>> {
-        self.0.first()
+    pub fn choose(&self, server: ServerId, head: &Head) -> Option<&Arc<Pool>> {
+        match self.list.as_slice() {
+            [only] => Some(only),
+            _ => match self.servers.pool(server) {
+                Some(name) => self.find(&name),
+                None => self.meant(head),
+            },
+        }
+    }
+
+    /// The pool of a request at the common addresses.
+    #[must_use]
+    pub fn meant(&self, head: &Head) -> Option<&Arc<Pool>> {
+        match self.list.as_slice() {
+            [only] => Some(only),
+            _ => self.ways.find(head).and_then(|name| self.find(name)),
+        }
+    }
+
+    /// The matches of a pool.
+    #[must_use]
+    pub fn matches(&self, pool: &Pool) -> Vec<String> {
+        self.ways.of(&pool.name)
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.iter().find(|pool| &*pool.name == name)
     }
 
     /// What a client is told whose request is for no pool.
@@ -50,15 +80,14 @@ impl Pools {
     /// # Errors
     /// When it is not clear which, or there is none of that name; in words.
     pub fn named(&self, name: Option<&str>) -> Result<&Arc<Pool>, String> {
-        let find = |name: &str| self.iter().find(|pool| &*pool.name == name);
         let names = || self.iter().map(|pool| &*pool.name).collect::<Vec<_>>().join(", ");
-        match (name, self.0.as_slice()) {
+        match (name, self.list.as_slice()) {
             (None, [only]) => Ok(only),
-            (None, _) => {
-                find(DEFAULT).ok_or_else(|| format!("there are several pools, say which: {}", names()))
-            }
+            (None, _) => self
+                .find(DEFAULT)
+                .ok_or_else(|| format!("there are several pools; say which with --pool: {}", names())),
             (Some(name), _) => {
-                find(name).ok_or_else(|| format!("there is no pool `{name}`, but {}", names()))
+                self.find(name).ok_or_else(|| format!("there is no pool `{name}`, but {}", names()))
             }
         }
     }
@@ -68,7 +97,7 @@ impl Pools {
     /// # Errors
     /// When there is none; in words.
     pub fn of_slot(&self, slot: &str) -> Result<&Arc<Pool>, String> {
-        let named = slot.split_once('.').and_then(|(name, _)| self.iter().find(|pool| &*pool.name == name));
+        let named = slot.split_once('.').and_then(|(name, _)| self.find(name));
         named.map_or_else(|| self.named(None), Ok)
     }
 

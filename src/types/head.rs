@@ -159,6 +159,10 @@ impl session_key::Head for Head {
         Self::query(self)
     }
 
+    fn authority(&self) -> &str {
+        session_key::authority(self.target())
+    }
+
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         Self::header(self, name)
     }

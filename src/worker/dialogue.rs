@@ -109,7 +109,7 @@ pub fn listen(fleet: &Fleet, worker: &Worker) -> Result<(), Ended> {
 /// A worker that takes connections as messages has shown that it is ready.
 pub fn ready_for_messages(fleet: &Fleet, worker: &Worker) {
     let listens = if worker.lock().profile.never_listens { Listens::Never } else { Listens::Perhaps };
-    match fleet.servers.claim_for_messages(listens) {
+    match fleet.servers.claim_for_messages(&fleet.reports.pool, listens) {
         Ok(server) => {
             worker.lock().profile.messages = Some(server);
             ready(fleet, worker);
@@ -305,7 +305,7 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
 /// Tells a `listen()` where it listens: on a socket of ours, whatever it believes.
 fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Question) {
     let claimed = match asked {
-        Asked::Stream(wanted) => fleet.servers.claim(&wanted).map_err(|error| {
+        Asked::Stream(wanted) => fleet.servers.claim(&fleet.reports.pool, &wanted).map_err(|error| {
             let errno = error.source.raw_os_error().unwrap_or(Errno::EIO as i32);
             fleet.unfit(worker, Fatal::Bind(error));
             errno

@@ -31,7 +31,7 @@ pub struct Fleet {
     pub(super) policy: Arc<Chain>,
     pub(super) telemetry: Arc<Telemetry>,
     observers: Arc<Observers>,
-    reports: Reports,
+    pub(super) reports: Reports,
     members: Mutex<Members>,
     /// The roster's version; whoever waits for a worker watches it.
     version: watch::Sender<u64>,
@@ -39,10 +39,12 @@ pub struct Fleet {
     returned_any: Notify,
 }
 
-/// Where workers' doings are told that concern the whole run.
+/// Where the doings of a pool's workers are told that concern the whole run.
 #[derive(Debug, Clone)]
 pub struct Reports {
-    pub fatal: mpsc::Sender<Fatal>,
+    pub pool: Arc<str>,
+    /// With the pool's name.
+    pub fatal: mpsc::Sender<(Arc<str>, Fatal)>,
     /// Servers that have got their first worker and want to be accepted for.
     pub opened: mpsc::Sender<ServerId>,
 }
@@ -456,7 +458,7 @@ impl Fleet {
     /// A slot cannot be filled any more.
     pub(super) fn report(&self, fatal: Fatal) {
         // Full means that the run is ending already.
-        let _ = self.reports.fatal.try_send(fatal);
+        let _ = self.reports.fatal.try_send((Arc::clone(&self.reports.pool), fatal));
     }
 
     /// A worker shows that its program cannot be used: one started here is as all others of this

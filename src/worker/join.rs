@@ -67,8 +67,13 @@ pub struct Terms {
     pub session_idle: Duration,
     /// New session ids begin with the slot's name.
     pub tagged_sids: bool,
+    pub matches: Option<String>,
     /// Slots of workers that are started here: `w0` up to this number.
     pub reserved: usize,
+    /// What all slots of this pool begin with.
+    pub prefix: String,
+    /// What no slot of this pool begins with.
+    pub others: Vec<String>,
 }
 
 impl JoinSocket {
@@ -172,6 +177,7 @@ impl Guest {
             keepalive: self.terms.keepalive.to_string(),
             session_idle: Some(self.terms.session_idle.as_secs()),
             sid_tag: self.terms.tagged_sids.then(|| slot.clone()),
+            matches: self.terms.matches.clone(),
         });
         // 0: its process cannot be seen from here.
         let pid = u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0).unwrap_or(announced);
@@ -190,16 +196,24 @@ impl Guest {
 
     /// The slot it asks for, or the first free one.
     fn slot(&self, wanted: Option<String>) -> Result<String, String> {
-        let reserved = |slot: &str| (0..self.terms.reserved).any(|number| slot == format!("w{number}"));
-        let free = |slot: &str| !reserved(slot) && !self.fleet.has_slot(slot);
+        let Terms { reserved, prefix, others, .. } = &self.terms;
+        let started = |slot: &str| (0..*reserved).any(|number| slot == format!("{prefix}w{number}"));
+        let free = |slot: &str| !started(slot) && !self.fleet.has_slot(slot);
         let Some(wanted) = wanted else {
-            let mut names = (self.terms.reserved..).map(|number| format!("w{number}"));
+            let mut names = (*reserved..).map(|number| format!("{prefix}w{number}"));
             return names.find(|name| free(name)).ok_or_else(|| "no slot is free".to_owned());
         };
         let sound = |character: char| character.is_ascii_alphanumeric() || "-_.@".contains(character);
         if wanted.is_empty() || wanted.len() > LONGEST_SLOT || !wanted.chars().all(sound) {
             return Err(format!("the slot {wanted:?} is not a name of letters, digits and -_.@"));
         }
+        if let Some(other) = others.iter().find(|other| wanted.starts_with(*other)) {
+            return Err(format!(
+                "slots that begin with {other} are another pool's, which has its own join-socket"
+            ));
+        }
+        // It may know it by the whole name, from when it joined before.
+        let wanted = if wanted.starts_with(prefix) { wanted } else { format!("{prefix}{wanted}") };
         if free(&wanted) { Ok(wanted) } else { Err(format!("the slot {wanted} is taken")) }
     }
 }

@@ -32,6 +32,8 @@ pub struct Program {
     pub session_idle: Duration,
     /// New session ids begin with the slot's name.
     pub tagged_sids: bool,
+    /// Which requests are for this pool, when there are several.
+    pub matches: Option<String>,
 }
 
 /// What a worker knows of its place when it starts.
@@ -46,6 +48,8 @@ pub struct Place<'a> {
     pub session_idle: Option<u64>,
     /// What new session ids begin with.
     pub sid_tag: Option<&'a str>,
+    /// Which requests are for its pool.
+    pub matches: Option<&'a str>,
 }
 
 /// Starts the program in a slot and returns it with our end of its channel.
@@ -72,6 +76,7 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
         keepalive: &keepalive,
         session_idle: Some(program.session_idle.as_secs()),
         sid_tag: program.tagged_sids.then_some(slot),
+        matches: program.matches.as_deref(),
     };
     let mut command = std::process::Command::new(name);
     command.args(arguments).stdin(Stdio::null()).process_group(0);
@@ -101,6 +106,9 @@ impl Place<'_> {
         }
         if let Some(tag) = self.sid_tag {
             program.env(wire::SID_TAG, tag);
+        }
+        if let Some(matches) = self.matches {
+            program.env(wire::MATCHES, matches);
         }
         if let Some(shim) = shim {
             let users = std::env::var_os("NODE_OPTIONS").filter(|text| !text.is_empty());

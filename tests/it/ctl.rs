@@ -17,7 +17,7 @@ fn start(socket: &Path) -> Sidetrack {
         .start()
 }
 
-fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
+pub fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
         .arg("ctl")
         .args(words)
@@ -28,21 +28,21 @@ fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-fn json(socket: &Path, words: &[&str]) -> Value {
+pub fn json(socket: &Path, words: &[&str]) -> Value {
     let (code, said) = ctl(socket, &[words, &["--json"]].concat());
     assert_eq!(code, Some(0), "{said}");
     serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
 }
 
 /// `GET /metrics`, as Prometheus asks.
-fn metrics(socket: &Path) -> String {
+pub fn metrics(socket: &Path) -> String {
     let answer = admin(socket, "/metrics");
     assert!(answer.contains("content-type: application/openmetrics-text"), "{answer}");
     answer
 }
 
 /// The value of one figure, labels included in its name.
-fn figure(metrics: &str, name: &str) -> f64 {
+pub fn figure(metrics: &str, name: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
 }

@@ -23,6 +23,7 @@ mod languages;
 mod limits;
 mod peers;
 mod policy;
+mod pools;
 mod regressions;
 mod script;
 mod start;

@@ -75,6 +75,7 @@ exports.watch = function ({ terms, channel, sessions, sockets, begin, answering,
 
   function isMisplaced(request, arrival, { maxHeaderPairs }) {
     if (arrival.final) return claim(request, arrival);
+    if (terms.isOwn && !terms.isOwn(request)) return canLeave(request, maxHeaderPairs);
     // Mostly the next request is of the same session, if not the same one. Looking that up again costs
     // more than all the rest of this.
     const { find } = terms;
@@ -91,9 +92,12 @@ exports.watch = function ({ terms, channel, sessions, sockets, begin, answering,
       if (sid === undefined || sessions.lasting(sid)) remember(last, request, sid);
       return false;
     }
-    if (!channel.usable()) return false;
-    // A head with more lines than the server takes has been cut, and cannot be handed on whole.
-    return !(maxHeaderPairs > 0) || request.rawHeaders.length < maxHeaderPairs;
+    return canLeave(request, maxHeaderPairs);
+  }
+
+  // A head with more lines than the server takes has been cut, and cannot be handed on whole.
+  function canLeave({ rawHeaders }, most) {
+    return channel.usable() && (!(most > 0) || rawHeaders.length < most);
   }
 
   // True until a session ends, or another sidetrack looks elsewhere for sessions.

@@ -12,7 +12,7 @@ const LONGEST = 5000;
 const PROVEN_AFTER = 10_000;
 // How long a slot that was given, not chosen, is asked for while somebody else has it.
 const SLOT_PATIENCE = 5000;
-const GIVEN = /^w\d+$/;
+const GIVEN = /^(?:[\w-]+\.)?w\d+$/;
 
 /** `accept(answer)` follows the new sidetrack's terms, or throws if it cannot. */
 exports.prepare = function ({ socket, slot, channel, accept }) {

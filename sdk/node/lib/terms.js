@@ -2,21 +2,26 @@
 'use strict';
 
 const { finder } = require('./key');
+const { reader } = require('./matches');
 const { FORGET_AFTER } = require('./sessions');
 
-exports.fromEnv = ({ SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive, SIDETRACK_SESSION_IDLE: idle, SIDETRACK_SID_TAG: tag }) =>
-  terms({ key, keepAlive, idle, tag });
+exports.fromEnv = ({ SIDETRACK_SESSION_KEY: key, SIDETRACK_KEEPALIVE: keepAlive, SIDETRACK_SESSION_IDLE: idle, SIDETRACK_SID_TAG: tag, SIDETRACK_MATCHES: matches }) =>
+  terms({ key, keepAlive, idle, tag, matches });
 
-exports.fromAnswer = ({ session_key: key, keepalive: keepAlive, session_idle: idle, sid_tag: tag }) =>
-  terms({ key, keepAlive, idle, tag });
+exports.fromAnswer = ({ session_key: key, keepalive: keepAlive, session_idle: idle, sid_tag: tag, matches }) =>
+  terms({ key, keepAlive, idle, tag, matches });
 
-/** Throws when the session key makes no sense. `tag` is undefined where ids are not to be tagged. */
-function terms({ key, keepAlive, idle, tag }) {
+/**
+ * Throws when the session key makes no sense. `tag` is undefined where ids are not to be tagged, and
+ * `isOwn` where all requests are for this worker's pool.
+ */
+function terms({ key, keepAlive, idle, tag, matches }) {
   return {
     find: finder(key || 'query:sid'),
     keepAlive: keepAlive || 'hand-back',
     forgetAfter: milliseconds(idle),
     tag: typeof tag === 'string' && tag ? tag : undefined,
+    isOwn: typeof matches === 'string' && matches ? reader(matches) : undefined,
   };
 }
 

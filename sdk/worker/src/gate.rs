@@ -41,6 +41,9 @@ enum Expected {
 
 /// Whose a request is.
 pub(crate) trait Owners {
+    /// True when a request is for another pool and can be taken there.
+    fn is_elsewhere(&self, head: &Head<'_, '_>) -> bool;
+
     /// What a request says about its session.
     fn session(&self, head: &Head<'_, '_>) -> Found;
 
@@ -127,12 +130,18 @@ impl Gate {
         };
         self.seen = 0;
         let framing = head.framing()?;
-        if let Found::Id(sid) = owners.session(&head) {
-            if self.first_stays {
+        let elsewhere = !self.first_stays && owners.is_elsewhere(&head);
+        let misplaced = match owners.session(&head) {
+            _ if elsewhere => true,
+            Found::Id(sid) if self.first_stays => {
                 owners.stays(&sid);
-            } else if !owners.serves(&sid) {
-                return Ok(if self.responses.outstanding() == 0 { Verdict::HandBack } else { Verdict::Wait });
+                false
             }
+            Found::Id(sid) => !owners.serves(&sid),
+            Found::Nothing | Found::Ambiguous => false,
+        };
+        if misplaced {
+            return Ok(if self.responses.outstanding() == 0 { Verdict::HandBack } else { Verdict::Wait });
         }
         self.first_stays = false;
         self.granted = head.length as u64;
@@ -209,6 +218,11 @@ mod tests {
     }
 
     impl Owners for Own {
+        fn is_elsewhere(&self, head: &Head<'_, '_>) -> bool {
+            use crate::session_key::Head as _;
+            head.path().starts_with("/elsewhere")
+        }
+
         fn session(&self, head: &Head<'_, '_>) -> Found {
             self.key.find(head)
         }
@@ -234,6 +248,22 @@ mod tests {
         gate.read(taken);
         *bytes = &bytes[taken..];
         taken
+    }
+
+    #[test]
+    fn a_request_for_another_pool_goes_back_once_earlier_ones_are_answered() {
+        let own = Own::new();
+        let elsewhere = b"GET /elsewhere?sid=own1 HTTP/1.1\r\n\r\n";
+        let mut first = Gate::new(true);
+        assert_eq!(first.look(elsewhere, &own), Verdict::Read, "sidetrack has chosen this worker for it");
+        let mut gate = Gate::new(false);
+        let stream = [get("own1").as_slice(), elsewhere].concat();
+        let mut rest = stream.as_slice();
+        assert_eq!(gate.look(rest, &own), Verdict::Read);
+        take(&mut gate, &mut rest);
+        assert_eq!(gate.look(rest, &own), Verdict::Wait);
+        assert_eq!(gate.wrote(OK), Goes::On);
+        assert_eq!(gate.look(rest, &own), Verdict::HandBack);
     }
 
     #[test]

@@ -115,9 +115,11 @@ impl Join {
         let answer = self.answer(&channel)?;
         channel.set_read_timeout(None).and_then(|()| channel.set_write_timeout(None)).map_err(unreachable)?;
         match serde_json::from_slice(&answer) {
-            Ok(JoinReply::Joined { slot, session_key, keepalive, session_idle, sid_tag, .. }) => {
+            Ok(JoinReply::Joined {
+                slot, session_key, keepalive, session_idle, sid_tag, matches, ..
+            }) => {
                 let settings = Settings::new(Some(slot), Some(session_key), Some(keepalive))?;
-                Ok((channel, settings.with_sessions(session_idle, sid_tag)))
+                Ok((channel, settings.with_sessions(session_idle, sid_tag).with_matches(matches)?))
             }
             Ok(JoinReply::Refused { reason }) => Err(JoinError::Refused { path: self.path.clone(), reason }),
             Err(_) => Err(self.strange(answer.escape_ascii().to_string())),

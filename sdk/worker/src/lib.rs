@@ -119,6 +119,7 @@ mod join;
 mod keepalive;
 mod life;
 mod listener;
+pub mod matches;
 mod outbox;
 mod own;
 mod replay;

@@ -68,6 +68,11 @@ pub trait Head {
     /// The raw query without its question mark; empty when there is none.
     fn query(&self) -> &str;
 
+    /// The authority of an absolute target; empty when there is none. See [`authority`].
+    fn authority(&self) -> &str {
+        ""
+    }
+
     /// Every value of a header that is text, in order, names compared without case.
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str>;
 }
@@ -136,6 +141,17 @@ impl FromStr for SessionKey {
             },
             _ => Err(error()),
         }
+    }
+}
+
+/// The authority of an absolute request target, such as `example.com:80`; empty of any other.
+#[must_use]
+pub fn authority(target: &str) -> &str {
+    match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+            rest.split(['/', '?']).next().unwrap_or_default()
+        }
+        _ => "",
     }
 }
 

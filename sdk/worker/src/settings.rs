@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::matches::Matches;
 use crate::session_key::SessionKey;
 use crate::wire;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub session_idle: Duration,
     /// What the ids of new sessions are to begin with, followed by a dot; none by default.
     pub sid_tag: Option<String>,
+    /// Which requests are for this worker's pool, where there are several pools.
+    pub matches: Option<Matches>,
 }
 
 /// Half an hour, as sidetrack's own.
@@ -36,6 +39,7 @@ impl Default for Settings {
             keepalive: Keepalive::default(),
             session_idle: SESSION_IDLE,
             sid_tag: None,
+            matches: None,
         }
     }
 }
@@ -71,17 +75,18 @@ pub struct SettingError {
 
 impl Settings {
     /// Reads `SIDETRACK_SLOT`, `SIDETRACK_SESSION_KEY`, `SIDETRACK_KEEPALIVE`,
-    /// `SIDETRACK_SESSION_IDLE` and `SIDETRACK_SID_TAG`.
+    /// `SIDETRACK_SESSION_IDLE`, `SIDETRACK_SID_TAG` and `SIDETRACK_MATCHES`.
     ///
     /// An idle time that makes no sense is logged, and the default taken.
     ///
     /// # Errors
-    /// When the session key or the keep-alive mode is none that a sidetrack would put there.
+    /// When the session key, the keep-alive mode or a match is none that a sidetrack would put there.
     pub fn from_env() -> Result<Self, SettingError> {
         let value = |name: &str| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let settings = Self::new(value(wire::SLOT), value(wire::SESSION_KEY), value(wire::KEEPALIVE))?;
-        Ok(settings
-            .with_sessions(value(wire::SESSION_IDLE).and_then(|text| seconds(&text)), value(wire::SID_TAG)))
+        settings
+            .with_sessions(value(wire::SESSION_IDLE).and_then(|text| seconds(&text)), value(wire::SID_TAG))
+            .with_matches(value(wire::MATCHES))
     }
 
     pub(crate) fn new(
@@ -106,6 +111,16 @@ impl Settings {
         self.session_idle = idle_seconds.map_or(SESSION_IDLE, Duration::from_secs);
         self.sid_tag = sid_tag.filter(|tag| !tag.is_empty());
         self
+    }
+
+    /// With what sidetrack says about other pools, if there are any.
+    pub(crate) fn with_matches(mut self, matches: Option<String>) -> Result<Self, SettingError> {
+        const WORDS: &str = "matches, each behind a + or a -";
+        self.matches = matches
+            .filter(|text| !text.is_empty())
+            .map(|value| parse(wire::MATCHES, value, WORDS))
+            .transpose()?;
+        Ok(self)
     }
 
     /// This id as that of a new session: with the tag in front, if there is one and it is not there.

@@ -30,6 +30,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "join.js",
     "key.js",
     "lookout.js",
+    "matches.js",
     "preload.js",
     "rejoin.js",
     "responses.js",

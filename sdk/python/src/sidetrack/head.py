@@ -35,6 +35,12 @@ class Head:
     """Length of the body; none if it is chunked."""
 
     @property
+    def authority(self) -> str:
+        """The authority of an absolute target; empty when there is none."""
+        scheme, _, rest = self.target.partition("://")
+        return "" if "/" in scheme or "?" in scheme else re.split(r"[/?]", rest, maxsplit=1)[0]
+
+    @property
     def path(self) -> str:
         """The path part of the target, without scheme, authority and query."""
         return self._origin().partition("?")[0]

@@ -30,7 +30,7 @@ PROVEN_AFTER = 10.0
 SLOT_PATIENCE = 5.0
 """How long a slot that was given, not chosen, is asked for while somebody else has it."""
 
-_GIVEN = re.compile(r"w\d+")
+_GIVEN = re.compile(r"(?:[\w-]+\.)?w\d+")
 _LONGEST_ANSWER = 4096
 _ANSWER_WITHIN = 10.0
 _MOST_DOUBLINGS = 16

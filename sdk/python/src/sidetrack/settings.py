@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .key import DEFAULT, SessionKey
+from .matches import Matches
 from .session import IDLE
 
 SLOT = "SIDETRACK_SLOT"
@@ -15,6 +16,7 @@ SESSION_KEY = "SIDETRACK_SESSION_KEY"
 KEEPALIVE = "SIDETRACK_KEEPALIVE"
 SESSION_IDLE = "SIDETRACK_SESSION_IDLE"
 SID_TAG = "SIDETRACK_SID_TAG"
+MATCHES = "SIDETRACK_MATCHES"
 
 _logger = logging.getLogger(__name__)
 
@@ -33,11 +35,13 @@ class Settings:
     """After so many seconds without a request a session whose end nobody announces is forgotten."""
     sid_tag: str | None = None
     """What ids of new sessions begin with, followed by a dot; none when sidetrack wants no tags."""
+    matches: Matches | None = None
+    """Which requests are for this worker's pool, where there are several."""
 
     @classmethod
     def from_env(cls) -> Settings:
         """:raises ValueError: when a variable holds none of what sidetrack says."""
-        return cls._read(os.environ, SLOT, SESSION_KEY, KEEPALIVE, SESSION_IDLE, SID_TAG)
+        return cls._read(os.environ, SLOT, SESSION_KEY, KEEPALIVE, SESSION_IDLE, SID_TAG, MATCHES)
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, object]) -> Settings:
@@ -45,11 +49,18 @@ class Settings:
 
         :raises ValueError: when it is none of what sidetrack says.
         """
-        return cls._read(answer, "slot", "session_key", "keepalive", "session_idle", "sid_tag")
+        return cls._read(answer, "slot", "session_key", "keepalive", "session_idle", "sid_tag", "matches")
 
     @classmethod
     def _read(
-        cls, said: Mapping[str, object], slot: str, key: str, keepalive: str, session_idle: str, sid_tag: str
+        cls,
+        said: Mapping[str, object],
+        slot: str,
+        key: str,
+        keepalive: str,
+        session_idle: str,
+        sid_tag: str,
+        matches: str,
     ) -> Settings:
         try:
             found = SessionKey.parse(str(said.get(key) or DEFAULT))
@@ -58,12 +69,18 @@ class Settings:
         mode = str(said.get(keepalive) or cls.keepalive)
         if mode not in ("hand-back", "close", "worker"):
             raise ValueError(f'{keepalive}: expected hand-back, close or worker, found "{mode}"')
+        pools = _text(said.get(matches))
+        try:
+            own = Matches.parse(pools) if pools else None
+        except ValueError as error:
+            raise ValueError(f"{matches}: {error}") from None
         return cls(
             slot=_text(said.get(slot)),
             key=found,
             keepalive=mode,
             session_idle=_seconds(session_idle, said.get(session_idle)),
             sid_tag=_text(said.get(sid_tag)),
+            matches=own,
         )
 
 

@@ -22,6 +22,7 @@ pub(crate) struct Head<'h, 'b> {
     method: &'b str,
     path: &'b str,
     query: &'b str,
+    authority: &'b str,
     minor: u8,
     headers: &'h [Header<'b>],
 }
@@ -55,7 +56,8 @@ impl<'h, 'b> Head<'h, 'b> {
             return Err(Malformed);
         };
         let (path, query) = session_key::path_and_query(target);
-        Ok(Some(Self { length, method, path, query, minor, headers: request.headers }))
+        let authority = session_key::authority(target);
+        Ok(Some(Self { length, method, path, query, authority, minor, headers: request.headers }))
     }
 
     pub(crate) fn framing(&self) -> Result<Framing, Malformed> {
@@ -95,6 +97,10 @@ impl session_key::Head for Head<'_, '_> {
 
     fn query(&self) -> &str {
         self.query
+    }
+
+    fn authority(&self) -> &str {
+        self.authority
     }
 
     fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {

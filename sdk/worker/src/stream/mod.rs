@@ -190,6 +190,12 @@ impl Guard {
 }
 
 impl Owners for Home {
+    fn is_elsewhere(&self, head: &Head<'_, '_>) -> bool {
+        self.settings.hands_back_by().is_some()
+            && self.settings.matches.as_ref().is_some_and(|matches| !matches.is_own(head))
+            && self.sessions.channel().takes_back()
+    }
+
     fn session(&self, head: &Head<'_, '_>) -> Found {
         self.settings.hands_back_by().map_or(Found::Nothing, |key| key.find(head))
     }

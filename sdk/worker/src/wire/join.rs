@@ -33,6 +33,9 @@ pub enum JoinReply {
         /// What the ids of new sessions begin with, if sidetrack wants that.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         sid_tag: Option<String>,
+        /// Which requests are for the worker's pool, if there are several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        matches: Option<String>,
     },
     /// The socket closes after it.
     #[serde(rename = "sidetrack:refused")]

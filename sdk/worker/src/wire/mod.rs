@@ -52,6 +52,10 @@ pub const SESSION_IDLE: &str = "SIDETRACK_SESSION_IDLE";
 /// by a dot: `w2`. Not set where sidetrack finds workers in other ways.
 pub const SID_TAG: &str = "SIDETRACK_SID_TAG";
 
+/// The environment variable that says which requests are for the worker's pool, where there are
+/// several: [`Matches`](crate::matches::Matches), such as `-/socket.io +`.
+pub const MATCHES: &str = "SIDETRACK_MATCHES";
+
 /// The environment variable that says what a worker does with a misplaced request: `hand-back`,
 /// `close` or `worker`.
 pub const KEEPALIVE: &str = "SIDETRACK_KEEPALIVE";

@@ -181,7 +181,7 @@ class ClientProtocol(asyncio.Protocol):
         worker = self._worker
         final = self._fresh and self._connection.final
         request = worker.learner.look(head, final)
-        if worker.hands_back and not final and worker.is_elsewhere(request):
+        if worker.hands_back and not final and worker.is_elsewhere(request, head):
             self._leave()
             return
         self._fresh = False

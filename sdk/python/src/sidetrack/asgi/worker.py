@@ -9,6 +9,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from .. import engine, session
+from ..head import Head
 from ..learning import Learner, Request
 from ..listener import Listener
 from ..settings import Settings
@@ -48,8 +49,11 @@ class Worker:
     def hands_back(self) -> bool:
         return self.listener.settings.keepalive == "hand-back" and self.listener.takes_back
 
-    def is_elsewhere(self, request: Request) -> bool:
-        """Whether a request's session is not one of ours."""
+    def is_elsewhere(self, request: Request, head: Head) -> bool:
+        """Whether a request is for another pool, or of a session that is not one of ours."""
+        matches = self.listener.settings.matches
+        if matches is not None and not matches.is_own(head):
+            return True
         return request.sid is not None and not self.sessions.owns(request.sid)
 
     def abandon(self, task: asyncio.Task[Any]) -> None:
