@@ -333,6 +333,52 @@ pub const KEYS: &[Key] = &[
         apply: |config, given| given.boolean().map(|tagged| config.tagged_sids = tagged),
     },
     Key {
+        name: "user",
+        flag: "user",
+        value: "USER",
+        help: "Start workers as this user, by name or number, in all its groups; needs root. Without it, as the user sidetrack runs as",
+        default: "",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.name().map(|user| config.user = Some(user)),
+    },
+    Key {
+        name: "group",
+        flag: "group",
+        value: "GROUP",
+        help: "Start workers in this group instead of the user's own; needs root",
+        default: "",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.name().map(|group| config.group = Some(group)),
+    },
+    Key {
+        name: "cwd",
+        flag: "cwd",
+        value: "FOLDER",
+        help: "The folder in which workers run, and from which a command with a slash in it is found; that of sidetrack without it",
+        default: "",
+        group: "Workers",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|folder| config.folder = Some(folder.into())),
+    },
+    Key {
+        name: "env",
+        flag: "env",
+        value: "NAME=VALUE",
+        help: "A variable in the environment of workers, besides those of sidetrack's own; repeatable, in the file a table",
+        default: "",
+        group: "Workers",
+        kind: Kind::Many,
+        apply: |config, given| {
+            for (name, value) in given.pairs()? {
+                config.environment.retain(|(known, _)| *known != name);
+                config.environment.push((name, value));
+            }
+            Ok(())
+        },
+    },
+    Key {
         name: "window",
         flag: "window",
         value: "N",
@@ -507,6 +553,10 @@ impl Config {
         Self {
             pools: Vec::new(),
             command: Vec::new(),
+            user: None,
+            group: None,
+            folder: None,
+            environment: Vec::new(),
             workers: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             policy: Vec::new(),
             policy_config: None,

@@ -23,6 +23,7 @@ pub use value::Given;
 use crate::listener::Listen;
 use crate::policy::PolicyLink;
 use crate::pool::DEFAULT;
+use crate::sys::account::{Account, AccountError};
 use crate::telemetry::trace::Format;
 use crate::worker::{JoinSettings, node};
 use crate::{peek, policy, route, worker};
@@ -35,6 +36,13 @@ pub struct Config {
     /// The worker's command and its arguments.
     pub command: Vec<String>,
     pub workers: usize,
+    /// Whom workers run as.
+    pub user: Option<String>,
+    pub group: Option<String>,
+    /// Where they run.
+    pub folder: Option<PathBuf>,
+    /// What they find in their environment besides what is in ours.
+    pub environment: Vec<(String, String)>,
     /// The chain, without its native last link.
     pub policy: Vec<PolicyLink>,
     policy_config: Option<String>,
@@ -174,6 +182,14 @@ impl Config {
         Some(JoinSettings { path, group: self.join_group.clone() })
     }
 
+    /// Whom workers run as, when it is not who we are.
+    ///
+    /// # Errors
+    /// When there is nobody of that name, or workers cannot be started as somebody else.
+    pub fn account(&self) -> Result<Option<Account>, AccountError> {
+        Account::find(self.user.as_deref(), self.group.as_deref())
+    }
+
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
         if self.has_default_pool() {
@@ -195,7 +211,7 @@ impl Config {
         match self.command.first() {
             None if self.workers == 0 => {}
             None => problems.add("command", format!("nothing to run; say {how}")),
-            Some(program) if !found(program) => {
+            Some(program) if !found(program, self.folder.as_deref()) => {
                 let text =
                     format!("\"{program}\" is not a program: neither a file that can be run nor on the PATH");
                 problems.add("command", text);
@@ -205,6 +221,14 @@ impl Config {
                     problems.add("command", node::advice(name, Path::new(".")));
                 }
             }
+        }
+        match self.account() {
+            Err(error @ AccountError::NoGroup(_)) => problems.add("group", error.to_string()),
+            Err(error) => problems.add("user", error.to_string()),
+            Ok(_) => {}
+        }
+        if let Some(folder) = self.folder.as_deref().filter(|folder| !folder.is_dir()) {
+            problems.add("cwd", format!("the folder {} does not exist", folder.display()));
         }
         if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
             problems.append("", problem);
@@ -237,11 +261,11 @@ fn no_folder(key: &str, path: Option<&Path>) -> Option<Problems> {
 }
 
 /// True when a command can be started, as `execvp(3)` would look for it.
-fn found(program: &str) -> bool {
+fn found(program: &str, folder: Option<&Path>) -> bool {
     use nix::unistd::{AccessFlags, access};
     let runs = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
     if program.contains('/') {
-        return runs(Path::new(program));
+        return runs(&folder.unwrap_or_else(|| Path::new("")).join(program));
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))

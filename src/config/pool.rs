@@ -27,6 +27,10 @@ pub struct PoolConfig {
 const SETTINGS: &[&str] = &[
     "command",
     "workers",
+    "user",
+    "group",
+    "cwd",
+    "env",
     "policy",
     "policy-config",
     "shadow",

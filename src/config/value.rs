@@ -54,6 +54,43 @@ impl Given {
         self.as_text().map(str::to_owned).ok_or_else(|| self.expected("text"))
     }
 
+    /// A name, or a number that stands for one.
+    pub fn name(&self) -> Result<String, String> {
+        match self {
+            Self::Value(toml::Value::Integer(number)) if *number >= 0 => Ok(number.to_string()),
+            _ => self
+                .as_text()
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
+                .ok_or_else(|| self.expected("a name or a number")),
+        }
+    }
+
+    /// Names with their values: `NAME=VALUE`, one or several, or in the file a table.
+    pub fn pairs(&self) -> Result<Vec<(String, String)>, String> {
+        let what = "NAME=VALUE, or in the file a table such as { NAME = \"VALUE\" }";
+        let sound = |name: &str, value: &str| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        };
+        let pairs: Option<Vec<_>> = match self {
+            Self::Value(toml::Value::Table(table)) => {
+                let pair =
+                    |(name, value): (&String, &toml::Value)| Some((name.clone(), value.as_str()?.to_owned()));
+                table.iter().map(pair).collect()
+            }
+            _ => {
+                let list = self.list().map_err(|_| self.expected(what))?;
+                let pair = |text: &String| {
+                    text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+                };
+                list.iter().map(pair).collect()
+            }
+        };
+        pairs
+            .filter(|pairs| pairs.iter().all(|(name, value)| sound(name, value)))
+            .ok_or_else(|| self.expected(what))
+    }
+
     /// A whole number within bounds.
     pub fn number(&self, least: u64, most: u64) -> Result<usize, String> {
         let number = match self {

@@ -89,8 +89,14 @@ impl Draft {
             policy: Arc::clone(&policy),
             telemetry: Arc::clone(&common.telemetry),
         };
+        let account = config
+            .account()
+            .map_err(|error| Problems::one(super::place(&name, "user"), error.to_string()))?;
         let program = Program {
             command: config.command.clone(),
+            account,
+            folder: config.folder.clone(),
+            environment: config.environment.clone(),
             shim: common.shim.clone().filter(|_| config.shim),
             session_key: config.route.session_key.clone(),
             keepalive: config.keepalive,

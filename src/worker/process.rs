@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::node::Shim;
 use crate::session::SessionKey;
+use crate::sys::account::Account;
 use crate::types::WorkerId;
 
 /// What runs in every slot.
@@ -23,6 +25,12 @@ use crate::types::WorkerId;
 pub struct Program {
     /// The command and its arguments; never empty.
     pub command: Vec<String>,
+    /// Whom it runs as, when it is not who we are.
+    pub account: Option<Account>,
+    /// Where it runs, when it is not where we are.
+    pub folder: Option<PathBuf>,
+    /// What it finds in its environment besides what is in ours.
+    pub environment: Vec<(String, String)>,
     /// Preloaded into Node workers, unless the user does not want it.
     pub shim: Option<Arc<Shim>>,
     /// What a worker must know to tell its own requests from others'.
@@ -80,6 +88,13 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
     };
     let mut command = std::process::Command::new(name);
     command.args(arguments).stdin(Stdio::null()).process_group(0);
+    if let Some(folder) = &program.folder {
+        command.current_dir(folder);
+    }
+    if let Some(account) = &program.account {
+        account.put_on(&mut command);
+    }
+    command.envs(program.environment.iter().map(|(name, value)| (name, value)));
     place.tell(&mut command, theirs.as_raw_fd(), program.shim.as_deref());
     let child = Command::from(command).spawn()?;
     Ok((child, ours))
@@ -111,7 +126,10 @@ impl Place<'_> {
             program.env(wire::MATCHES, matches);
         }
         if let Some(shim) = shim {
-            let users = std::env::var_os("NODE_OPTIONS").filter(|text| !text.is_empty());
+            let set = program.get_envs().find(|(name, _)| *name == "NODE_OPTIONS");
+            let users =
+                set.map_or_else(|| std::env::var_os("NODE_OPTIONS"), |(_, text)| text.map(Into::into));
+            let users = users.filter(|text| !text.is_empty());
             program.env("NODE_OPTIONS", shim.node_options(users.as_deref()));
         }
     }

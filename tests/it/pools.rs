@@ -417,3 +417,81 @@ fn the_example_is_right() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("chat: 2 × node examples/pools/chat.js"), "{said}");
 }
+
+/// The worker's file where everybody may read it.
+fn readable(scene: &Scene) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = scene.file("tells.js");
+    std::fs::copy(root().join("tests/node/workers/tells.js"), &file).expect("it can be copied");
+    std::fs::set_permissions(scene.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    format!("[\"node\", {:?}]", text(&file))
+}
+
+#[test]
+fn workers_run_as_another_user_in_a_folder_with_an_environment_of_their_own() {
+    let scene = Scene::new("");
+    let command = readable(&scene);
+    let folder = text(scene.folder.path());
+    let configuration = format!(
+        "command = {command}\nenv = {{ TELLS = \"common\" }}\n[[pool]]\nname = \"api\"\nmatch = \"/api\"\n\
+         command = [\"node\", \"tells.js\"]\nuser = \"nobody\"\ncwd = {folder:?}\nenv = [\"TELLS=its own\"]\n"
+    );
+    std::fs::write(scene.file("sidetrack.toml"), &configuration).expect("it can be written");
+    if !nix::unistd::Uid::effective().is_root() {
+        let file = text(&scene.file("sidetrack.toml"));
+        let (code, said) = check(&["-c", &file, "--listen", "127.0.0.1:0"]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("pool.api.user: only root"), "{said}");
+        return;
+    }
+    let running = scene.start(4);
+    let nobody = nix::unistd::User::from_name("nobody").expect("a database").expect("everybody knows nobody");
+    let api = ask(running.address(), "a", "/api").json();
+    assert_eq!(api["user"], nobody.uid.as_raw(), "{api}");
+    assert_eq!(api["groups"], serde_json::json!([nobody.gid.as_raw()]), "{api}");
+    assert_eq!((api["cwd"].as_str(), &api["extra"]), (Some(&*folder), &"its own".into()));
+    let default = ask(running.address(), "a", "/").json();
+    assert_eq!((&default["user"], &default["extra"]), (&0.into(), &"common".into()), "{default}");
+    assert_ne!(default["cwd"], api["cwd"]);
+    // The shim works there, too: the connection comes back.
+    let mut client = Client::connect(running.address());
+    for target in ["/api", "/", "/api/x", "/"] {
+        assert_eq!(slot(&client.exchange(on("a", target))).starts_with("api."), target.starts_with("/api"));
+    }
+    // Its processes are ended although they are somebody else's.
+    kill(running.slot("api.w0").expect("it is ready"));
+    drop(client);
+    assert_eq!(running.terminate().code, Some(0));
+}
+
+#[test]
+fn nobody_of_that_name_is_a_mistake() {
+    let (code, said) =
+        check(&["--user", "no-such-user", "--cwd", "/no/such/folder", "--env", "=", "--", "true"]);
+    assert_eq!(code, Some(2), "{said}");
+    for expected in [
+        "user: there is no user \"no-such-user\" on this machine",
+        "cwd: the folder /no/such/folder does not exist",
+        "--env: expected NAME=VALUE",
+    ] {
+        assert!(said.contains(expected), "{expected} is missing in {said}");
+    }
+}
+
+#[test]
+fn the_example_runs() {
+    let file = text(&root().join("examples/pools/sidetrack.toml"));
+    let packages = text(&root().join("tests/node/node_modules"));
+    // So that they are there.
+    drop(worker("listen.js"));
+    let running = sidetrack(Vec::new())
+        .workers(1)
+        .env("NODE_PATH", &packages)
+        .with(&["-c", &file, "--admin", "off"])
+        .start_with(3);
+    let page = ask(running.address(), "localhost", "/");
+    assert!(page.text().contains("/socket.io/socket.io.js"), "{page:?}");
+    Client::websocket(running.address());
+    assert_eq!(ask(running.address(), "localhost", "/socket.io/socket.io.js").status, 200);
+    running.stop();
+}

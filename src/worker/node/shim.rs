@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::Uid;
@@ -50,13 +50,15 @@ pub struct Shim {
 }
 
 impl Shim {
-    /// Writes the shim into a private folder of its own. The folder goes with the value.
+    /// Writes the shim into a folder of its own that nobody else can write. The folder goes with the value.
     ///
     /// # Errors
     /// When the folder for temporary files cannot be written.
     pub fn write() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("sidetrack-").tempdir()?;
         write_into(folder.path())?;
+        // Workers may run as another user.
+        open_to_read(folder.path(), 0o755)?;
         let path = folder.path().join(ENTRY);
         Ok(Self { _folder: Some(folder), path })
     }
@@ -109,9 +111,14 @@ fn write_into(folder: &Path) -> io::Result<()> {
     for (name, source) in SOURCES.iter().chain([&package]) {
         let mut draft = tempfile::NamedTempFile::new_in(folder)?;
         draft.write_all(source.as_bytes())?;
+        open_to_read(draft.path(), 0o644)?;
         draft.persist(folder.join(name))?;
     }
     Ok(())
+}
+
+fn open_to_read(path: &Path, mode: u32) -> io::Result<()> {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
 /// Names these very sources.
