@@ -54,8 +54,9 @@
 //!
 //! # Words
 //!
+//! A **pool** is one command's workers and what decides among them; without `[[pool]]` there is one.
 //! A **worker** is an operating-system process, never a thread or a wasm instance. A **slot** is its
-//! place (`w0`, `w1`, …); a restarted worker is a new worker in the same slot. The **roster** is the
+//! place (`w0`, `w1`, …, in named pools `api.w0`); a restarted worker is a new worker in the same slot. The **roster** is the
 //! workers that may be chosen now, with their loads. A **session** must stay with one worker; its id
 //! is the **sid**. A **head** is the request line and headers of the first unread request. A
 //! **decision** is a policy's answer: a worker, defer, or refuse. A **generation** numbers the policy

@@ -3,6 +3,9 @@
 //! Paths begin with a version, bodies are JSON, an error is `{"error": "…"}` with a fitting status.
 //! Whoever can open the socket has authority over the run.
 //!
+//! Where there are several pools, `?pool=NAME` behind `/v1/policy…` and `/v1/decisions` names one; without it
+//! they are about the default pool, `GET /v1/policy` about all of them.
+//!
 //! | request | what it does |
 //! |---|---|
 //! | `GET /v1/status` | the run at a glance: addresses, workers, sessions, figures |

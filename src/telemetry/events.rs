@@ -183,7 +183,7 @@ impl Telemetry {
                     handed_back,
                     handed_off,
                     ?period,
-                    "most connections come back for another session: a proxy in front seems to share its \
+                    "most connections come back for another session or pool: a proxy in front seems to share its \
                      connections among clients. Each move costs about as much as a new connection; let the proxy \
                      open one per client or close them after each request, or run with --keepalive close"
                 );

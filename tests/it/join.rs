@@ -29,10 +29,10 @@ fn host(socket: &Path) -> Run {
 }
 
 /// A worker that joins; it ends with the value.
-struct Guest(Child);
+pub struct Guest(Child);
 
 impl Guest {
-    fn start(wrap: &[&str], words: &[&str], socket: &Path, command: &[String]) -> Self {
+    pub fn start(wrap: &[&str], words: &[&str], socket: &Path, command: &[String]) -> Self {
         let mut line: Vec<String> = wrap.iter().map(|&word| word.to_owned()).collect();
         line.push(env!("CARGO_BIN_EXE_sidetrack").to_owned());
         line.extend(["join", "--socket"].map(str::to_owned));

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::ctl::{ctl, figure, json, metrics};
+use crate::join::Guest;
 use crate::support::{
     Client, Response, Sidetrack, alive, check, eventually, kill, poll_session, python_worker, root,
     rust_worker, session_at, sidetrack, worker,
@@ -132,8 +133,16 @@ fn a_kept_connection_goes_from_pool_to_pool() {
     assert_eq!(client.response().json()["url"], "/3");
     assert_eq!(client.response().header("x-worker-pid"), Some(&*owner.to_string()));
     drop(client);
+    // A WebSocket may begin where another pool has answered.
+    let mut client = Client::connect(running.address());
+    client.exchange(on("a", "/"));
+    let upgrade = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    assert_eq!(client.exchange(upgrade).status, 101);
+    assert!(client.frame().starts_with("0{"));
+    drop(client);
     let stopped = running.stop();
-    assert_eq!((stopped.count("accepted"), stopped.count("handed_back")), (2, 43));
+    assert_eq!((stopped.count("accepted"), stopped.count("handed_back")), (3, 44));
     assert_eq!((stopped.count("refused"), stopped.count("held")), (0, 0));
 }
 
@@ -494,4 +503,28 @@ fn the_example_runs() {
     Client::websocket(running.address());
     assert_eq!(ask(running.address(), "localhost", "/socket.io/socket.io.js").status, 200);
     running.stop();
+}
+
+#[test]
+fn workers_join_a_pool_at_its_own_socket() {
+    let scene = Scene::new("");
+    let (api, common) = (scene.file("api.sock"), scene.file("common.sock"));
+    let configuration = format!(
+        "command = {}\njoin-socket = {common:?}\n[[pool]]\nname = \"api\"\nworkers = 0\njoin-socket = {api:?}\nmatch = \"/api\"\n",
+        tells()
+    );
+    std::fs::write(scene.file("sidetrack.toml"), configuration).expect("it can be written");
+    let running = scene.start(2);
+    let _first = Guest::start(&[], &[], &api, &worker("tells.js"));
+    let _second = Guest::start(&[], &["--slot", "blue"], &api, &worker("tells.js"));
+    eventually("both are ready", || running.slot("api.w0").and(running.slot("api.blue")));
+    // A name that would be another pool's is refused.
+    let _third = Guest::start(&[], &["--slot", "api.red"], &common, &worker("tells.js"));
+    running.logged("slots that begin with api. are another pool's");
+    let mut client = Client::connect(running.address());
+    for target in ["/api", "/", "/api/x", "/"] {
+        assert_eq!(slot(&client.exchange(on("a", target))).starts_with("api."), target.starts_with("/api"));
+    }
+    drop(client);
+    running.terminate();
 }

@@ -15,6 +15,7 @@
 //! # Ok::<(), sidetrack_worker::matches::MatchError>(())
 //! ```
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
@@ -45,21 +46,27 @@ enum Host {
 )]
 pub struct MatchError(String);
 
-/// What a request says about where it wants to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted<'a> {
-    /// Without its port; empty when it names none.
-    host: &'a str,
-    path: &'a str,
+/// Where a request wants to go. Its host is looked for only if somebody asks.
+#[derive(Debug)]
+pub struct Wanted<'a, H> {
+    head: &'a H,
+    host: OnceCell<&'a str>,
 }
 
-impl<'a> Wanted<'a> {
-    /// By a request's head. An absolute target counts before the header, as RFC 9112 wants it.
-    pub fn of(head: &'a impl Head) -> Self {
-        let authority = head.authority();
-        let authority =
-            if authority.is_empty() { head.header("host").next().unwrap_or_default() } else { authority };
-        Self { host: without_port(authority), path: head.path() }
+impl<'a, H: Head> Wanted<'a, H> {
+    /// By a request's head.
+    pub fn of(head: &'a H) -> Self {
+        Self { head, host: OnceCell::new() }
+    }
+
+    /// Without its port; empty when it names none. An absolute target counts before the header, as RFC 9112
+    /// wants it.
+    fn host(&self) -> &'a str {
+        self.host.get_or_init(|| {
+            let authority = self.head.authority();
+            let header = || self.head.header("host").next().unwrap_or_default();
+            without_port(if authority.is_empty() { header() } else { authority })
+        })
     }
 }
 
@@ -70,25 +77,20 @@ impl Match {
         Self { host: Host::Any, path: String::new() }
     }
 
-    /// Whether it looks at the host.
-    #[must_use]
-    pub fn names_host(&self) -> bool {
-        self.host != Host::Any
-    }
-
     /// Whether a request fits it.
     #[must_use]
-    pub fn fits(&self, wanted: &Wanted<'_>) -> bool {
+    pub fn fits<H: Head>(&self, wanted: &Wanted<'_, H>) -> bool {
         let host = match &self.host {
             Host::Any => true,
-            Host::Exactly(host) => wanted.host.eq_ignore_ascii_case(host),
+            Host::Exactly(host) => wanted.host().eq_ignore_ascii_case(host),
             Host::Under(end) => {
-                let cut = wanted.host.len().checked_sub(end.len()).filter(|cut| *cut > 0);
-                cut.and_then(|cut| wanted.host.get(cut..)).is_some_and(|rest| rest.eq_ignore_ascii_case(end))
+                let host = wanted.host();
+                let cut = host.len().checked_sub(end.len()).filter(|cut| *cut > 0);
+                cut.and_then(|cut| host.get(cut..)).is_some_and(|rest| rest.eq_ignore_ascii_case(end))
             }
         };
         // A path ends where a segment does.
-        let rest = || wanted.path.strip_prefix(self.path.as_str());
+        let rest = || wanted.head.path().strip_prefix(self.path.as_str());
         host && (self.path.is_empty() || rest().is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 
