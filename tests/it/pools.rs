@@ -517,7 +517,7 @@ fn workers_join_a_pool_at_its_own_socket() {
     let running = scene.start(2);
     let _first = Guest::start(&[], &[], &api, &worker("tells.js"));
     let _second = Guest::start(&[], &["--slot", "blue"], &api, &worker("tells.js"));
-    eventually("both are ready", || running.slot("api.w0").and(running.slot("api.blue")));
+    eventually("both are ready", || running.slot("api.w0").and_then(|_| running.slot("api.blue")));
     // A name that would be another pool's is refused.
     let _third = Guest::start(&[], &["--slot", "api.red"], &common, &worker("tells.js"));
     running.logged("slots that begin with api. are another pool's");
