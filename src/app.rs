@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::admin::{self, Admin, Authority};
+use crate::admin::{self, Admin, Authority, Limits};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Gate, Servers};
@@ -169,6 +169,13 @@ impl App {
                 pools: Arc::clone(&pools),
                 servers: Arc::clone(&servers),
                 telemetry: Arc::clone(&telemetry),
+                permits: Arc::clone(&permits),
+                limits: Limits {
+                    pending: config.max_pending,
+                    sessions: config.max_sessions,
+                    window: config.worker.window,
+                    queue: config.worker.queue,
+                },
                 started: SystemTime::now(),
             }));
         }

@@ -12,10 +12,10 @@ use crate::handoff::{self, Routed};
 use crate::observe::{Note, Observation};
 use crate::peek::{self, Headless};
 use crate::pool::{Pool, Pools};
-use crate::route::Router;
+use crate::route::{Router, Unrouted};
 use crate::sys::socket;
 use crate::telemetry::{Event, Telemetry};
-use crate::types::{Accepted, HeadError, Peeked, Refusal, Request, WorkerId};
+use crate::types::{Accepted, HeadError, Peeked, Request, WorkerId};
 use crate::worker::{HandedBack, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
@@ -76,12 +76,12 @@ impl Pipeline {
     async fn deliver(&self, pool: &Pool, mut routed: Box<Routed>, failed: Option<WorkerId>) {
         let Pool { router, fleet, .. } = pool;
         let server = routed.accepted.server;
-        let mut note = Note::begin(pool.observers.wanted());
+        let mut note = Note::begin(pool.observers.interest());
         let mut choice = match router.route(server, &mut routed.request, &mut note).await {
             Ok(choice) => choice,
-            Err(refusal) => {
-                tell(pool, note.finish(&routed.request, Err(&refusal)));
-                return self.refuse(routed.accepted, &refusal).await;
+            Err(unrouted) => {
+                tell(pool, note.finish(&routed.request, Err(&unrouted.refusal)));
+                return self.refuse(routed.accepted, &unrouted).await;
             }
         };
         if choice.unknown {
@@ -150,13 +150,13 @@ impl Pipeline {
 
     async fn turn_away(&self, accepted: Accepted, why: Headless) {
         self.telemetry.emit(Event::Headless { peer: accepted.peer, why });
-        let Some(refusal) = handoff::refusal_for(why) else { return };
-        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal: &refusal });
+        let Some((refusal, cause)) = handoff::refusal_for(why) else { return };
+        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal: &refusal, cause });
         handoff::refuse(accepted, &refusal, why == Headless::Invalid(HeadError::Tls)).await;
     }
 
-    async fn refuse(&self, accepted: Accepted, refusal: &Refusal) {
-        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal });
+    async fn refuse(&self, accepted: Accepted, Unrouted { refusal, cause }: &Unrouted) {
+        self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal, cause: *cause });
         handoff::refuse(accepted, refusal, false).await;
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use crate::observe::Note;
 use crate::policy::{Chain, SessionOwner};
 use crate::session::{Found, SessionKey, SessionTable};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Cause, Telemetry};
 use crate::types::{Decision, Head, Refusal, Request, Roster, ServerId, WorkerId};
 use crate::worker::Fleet;
 
@@ -41,6 +41,13 @@ pub struct Choice {
     pub unknown: bool,
 }
 
+/// Nobody shall have the connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unrouted {
+    pub refusal: Refusal,
+    pub cause: Cause,
+}
+
 impl SessionOwner for SessionTable {
     fn owner(&self, sid: &str) -> Option<WorkerId> {
         Self::owner(self, sid)
@@ -71,7 +78,7 @@ impl Router {
         server: ServerId,
         request: &mut Request,
         note: &mut Note,
-    ) -> Result<Choice, Refusal> {
+    ) -> Result<Choice, Unrouted> {
         let sid = request.session.clone();
         if let Some(sid) = &sid
             && let Some(choice) = self.owner(sid, server, request, note).await?
@@ -97,9 +104,12 @@ impl Router {
         server: ServerId,
         request: &mut Request,
         note: &mut Note,
-    ) -> Result<Option<Choice>, Refusal> {
+    ) -> Result<Option<Choice>, Unrouted> {
         let (roster, loads) = self.fleet.roster();
-        let answer = note.time(|| self.policy.find(sid, &roster, &loads, request));
+        let answer = note.time("find", |reasons| match reasons {
+            true => self.policy.explain_find(sid, &roster, &loads, request),
+            false => self.policy.find(sid, &roster, &loads, request),
+        });
         note.found(&roster, &loads, &answer);
         note.owner(|| self.sessions.glance(sid));
         let generation = answer.generation;
@@ -110,7 +120,7 @@ impl Router {
         };
         match answer.decision {
             Decision::Worker(worker) if self.fleet.serves(worker, server) => return Ok(known(worker)),
-            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Refuse(refusal) => return Err(Unrouted { refusal, cause: Cause::Policy }),
             Decision::Worker(_) | Decision::Defer => {}
         }
         if let Some(worker) = self.sessions.owner(sid) {
@@ -139,7 +149,7 @@ impl Router {
         server: ServerId,
         request: &mut Request,
         note: &mut Note,
-    ) -> Result<(WorkerId, u64), Refusal> {
+    ) -> Result<(WorkerId, u64), Unrouted> {
         if let Some(choice) = self.choose(server, request, note)? {
             return Ok(choice);
         }
@@ -164,15 +174,18 @@ impl Router {
         server: ServerId,
         request: &mut Request,
         note: &mut Note,
-    ) -> Result<Option<(WorkerId, u64)>, Refusal> {
+    ) -> Result<Option<(WorkerId, u64)>, Unrouted> {
         let (roster, loads) = self.fleet.roster();
         if roster.workers.is_empty() {
             return Ok(None);
         }
-        let answer = note.time(|| self.policy.balance(&roster, &loads, request));
+        let answer = note.time("balance", |reasons| match reasons {
+            true => self.policy.explain(&roster, &loads, request),
+            false => self.policy.balance(&roster, &loads, request),
+        });
         note.balanced(&roster, &loads, &answer);
         let worker = match answer.decision {
-            Decision::Refuse(refusal) => return Err(refusal),
+            Decision::Refuse(refusal) => return Err(Unrouted { refusal, cause: Cause::Policy }),
             Decision::Worker(worker) if self.fleet.serves(worker, server) => Some(worker),
             Decision::Worker(_) | Decision::Defer => self.least_loaded(server, None, &roster, &loads),
         };
@@ -200,7 +213,8 @@ impl Router {
 
     /// What a client is told when nobody can take its connection.
     #[must_use]
-    pub fn no_worker() -> Refusal {
-        Refusal { status: 503, retry_after: Some(1), reason: "no worker is ready".to_owned() }
+    pub fn no_worker() -> Unrouted {
+        let refusal = Refusal { status: 503, retry_after: Some(1), reason: "no worker is ready".to_owned() };
+        Unrouted { refusal, cause: Cause::NoWorker }
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn explain(pool: &Pool, order: &Explain, head: Head) -> Result<Value,
         decision = answer.decision.clone();
         balanced = Some(answer);
     }
-    if pool.observers.wanted() {
+    if pool.observers.watched() {
         // A recording has to know whose turn went by.
         pool.observers.tell(Observation::routed(Routing {
             request,
@@ -112,9 +112,11 @@ pub(super) fn explain(pool: &Pool, order: &Explain, head: Head) -> Result<Value,
             outcome: match &decision {
                 Decision::Worker(worker) => Ok(*worker),
                 Decision::Refuse(refusal) => Err(refusal.clone()),
-                Decision::Defer => Err(crate::route::Router::no_worker()),
+                Decision::Defer => Err(crate::route::Router::no_worker().refusal),
             },
             took: began.elapsed(),
+            began,
+            calls: Vec::new(),
             by_hand: true,
         }));
     }

@@ -17,6 +17,7 @@ use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 
 use super::{follow, metrics, policy, run, shadow};
 use crate::listener::Servers;
@@ -30,6 +31,9 @@ pub struct Authority {
     pub pools: Arc<Pools>,
     pub servers: Arc<Servers>,
     pub telemetry: Arc<Telemetry>,
+    /// One for each connection that may be pending.
+    pub permits: Arc<Semaphore>,
+    pub limits: Limits,
     /// When the run began.
     pub started: SystemTime,
 }
@@ -51,6 +55,16 @@ impl FromRequestParts<Authority> for Chosen {
 fn named_pool(query: &str) -> Option<String> {
     let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pool");
     name.map(|(_, name)| name.into_owned())
+}
+
+/// What the run allows itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub pending: usize,
+    pub sessions: usize,
+    /// For each worker.
+    pub window: usize,
+    pub queue: usize,
 }
 
 /// The bound socket. Its file goes with the value.

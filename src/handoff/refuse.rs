@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::peek::Headless;
 use crate::sys::reactor::watch;
 use crate::sys::socket;
+use crate::telemetry::Cause;
 use crate::types::{Accepted, HeadError, Refusal};
 
 /// How long a refused client may take to read its answer.
@@ -25,17 +26,21 @@ const TLS_ALERT: &[u8] = &[0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x46];
 
 /// What a connection without a head is told; nothing when the client has left or never spoke.
 #[must_use]
-pub fn refusal_for(headless: Headless) -> Option<Refusal> {
-    let (status, reason) = match headless {
+pub fn refusal_for(headless: Headless) -> Option<(Refusal, Cause)> {
+    let (status, cause, reason) = match headless {
         Headless::Silent | Headless::Gone => return None,
-        Headless::TooLarge => (431, "the request head is too large"),
-        Headless::Invalid(HeadError::TooManyHeaders) => (431, "the request has too many header fields"),
-        Headless::TooSlow => (408, "the request head did not arrive in time"),
-        Headless::Invalid(HeadError::Version | HeadError::Http2) => (505, "this server speaks HTTP/1.1"),
-        Headless::Invalid(HeadError::Malformed(_)) => (400, "this is not an HTTP request"),
-        Headless::Invalid(HeadError::Tls) => (400, "this port does not speak TLS"),
+        Headless::TooLarge => (431, Cause::HeadTooLarge, "the request head is too large"),
+        Headless::Invalid(HeadError::TooManyHeaders) => {
+            (431, Cause::HeadTooLarge, "the request has too many header fields")
+        }
+        Headless::TooSlow => (408, Cause::HeadTooSlow, "the request head did not arrive in time"),
+        Headless::Invalid(HeadError::Version | HeadError::Http2) => {
+            (505, Cause::Version, "this server speaks HTTP/1.1")
+        }
+        Headless::Invalid(HeadError::Malformed(_)) => (400, Cause::Malformed, "this is not an HTTP request"),
+        Headless::Invalid(HeadError::Tls) => (400, Cause::Tls, "this port does not speak TLS"),
     };
-    Some(Refusal { status, retry_after: None, reason: reason.to_owned() })
+    Some((Refusal { status, retry_after: None, reason: reason.to_owned() }, cause))
 }
 
 /// Answers and closes in a way that lets the answer arrive: closing a socket with unread bytes
@@ -113,6 +118,9 @@ mod tests {
     fn those_who_left_get_no_answer() {
         assert_eq!(refusal_for(Headless::Silent), None);
         assert_eq!(refusal_for(Headless::Gone), None);
-        assert_eq!(refusal_for(Headless::TooLarge).map(|refusal| refusal.status), Some(431));
+        assert_eq!(
+            refusal_for(Headless::TooLarge).map(|(refusal, cause)| (refusal.status, cause)),
+            Some((431, Cause::HeadTooLarge))
+        );
     }
 }

@@ -7,11 +7,12 @@ const FINE: u64 = 16;
 const FINE_BITS: u32 = FINE.trailing_zeros();
 
 /// Times by size.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Latencies {
     /// As long as the largest time so far needs.
     buckets: Vec<u64>,
     count: u64,
+    sum: Duration,
 }
 
 impl Latencies {
@@ -22,6 +23,27 @@ impl Latencies {
         }
         self.buckets[bucket] += 1;
         self.count += 1;
+        self.sum = self.sum.saturating_add(time);
+    }
+
+    /// All of them together.
+    #[must_use]
+    pub const fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// How many are shorter than 2^`doublings` nanoseconds, and not shorter than the power before: exact,
+    /// since buckets end there.
+    #[must_use]
+    pub fn between(&self, from: u32, to: u32) -> u64 {
+        let end = |doublings: u32| 1_u64.checked_shl(doublings).map_or(usize::MAX, bucket);
+        let (from, to) = (end(from).min(self.buckets.len()), end(to).min(self.buckets.len()));
+        self.buckets.get(from..to).unwrap_or_default().iter().sum()
     }
 
     /// The time that so many parts of a hundred stay below; none when there are none.
@@ -72,6 +94,20 @@ mod tests {
             let middle = middle(bucket(nanoseconds) as u64);
             assert!(middle.abs_diff(nanoseconds) <= nanoseconds / 16, "{nanoseconds}: {middle}");
         }
+    }
+
+    #[test]
+    fn powers_of_two_are_counted_exactly() {
+        let mut times = Latencies::default();
+        for nanoseconds in [0, 255, 256, 1023, 1024, 5000, 1 << 40] {
+            times.note(Duration::from_nanos(nanoseconds));
+        }
+        assert_eq!(
+            [(0, 8), (8, 10), (10, 12), (12, 28)].map(|(from, to)| times.between(from, to)),
+            [1, 2, 1, 1]
+        );
+        assert_eq!((times.between(28, 64), times.count()), (1, 7));
+        assert_eq!(times.sum(), Duration::from_nanos(255 + 256 + 1023 + 1024 + 5000 + (1 << 40)));
     }
 
     #[test]

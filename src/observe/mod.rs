@@ -2,13 +2,17 @@
 //!
 //! While nobody watches, a decision costs one load of a flag more. Somebody who watches gets
 //! [`Observation`]s after the connections they are about have been handed off, through a bounded queue
-//! of their own: whoever is slow loses some and is told how many, and routing never waits.
+//! of their own: whoever is slow loses some and is told how many, and routing never waits. Who wants only
+//! a share of them, as the access log does, has it drawn before a connection is looked at: the others
+//! cost nothing.
 
+mod interest;
 mod latencies;
 mod observers;
 
 use std::time::{Duration, Instant};
 
+pub use interest::{Interest, Sampler};
 pub use latencies::Latencies;
 pub use observers::{Follower, Heard, MOST_FOLLOWERS, Observers, Tap, Tapped};
 
@@ -19,6 +23,8 @@ use crate::types::{Refusal, Request, Roster, WorkerId};
 #[derive(Debug)]
 pub struct Observation {
     pub at: Instant,
+    /// Who is told.
+    pub(crate) interest: Interest,
     pub what: What,
 }
 
@@ -60,9 +66,25 @@ pub struct Routing {
     pub outcome: Result<WorkerId, Refusal>,
     /// What the policies took together.
     pub took: Duration,
+    /// When the connection was first looked at.
+    pub began: Instant,
+    /// Every question to the policies, as far as they are [few](MOST_CALLS).
+    pub calls: Vec<Call>,
     /// No connection: somebody wanted an explanation, and the policies were really asked.
     pub by_hand: bool,
 }
+
+/// One question to the policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    pub question: &'static str,
+    pub began: Instant,
+    pub took: Duration,
+    pub generation: u64,
+}
+
+/// Calls remembered of one connection: one that waits for a worker may ask at every change of the roster.
+pub const MOST_CALLS: usize = 8;
 
 impl Routing {
     /// The answer that counted, when a policy gave one; the session table did otherwise.
@@ -84,28 +106,47 @@ impl Routing {
 #[derive(Debug, Default)]
 pub struct Note(Option<Box<Draft>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Draft {
+    interest: Interest,
+    began: Instant,
     roster: Option<(Roster, Vec<u32>)>,
     found: Option<Answer>,
     owner: Option<WorkerId>,
     balanced: Option<Answer>,
     took: Duration,
+    calls: Vec<Call>,
 }
 
 impl Note {
     /// To be filled in, or not.
     #[must_use]
-    pub fn begin(wanted: bool) -> Self {
-        Self(wanted.then(Box::default))
+    pub fn begin(interest: Interest) -> Self {
+        Self(interest.any().then(|| {
+            Box::new(Draft {
+                interest,
+                began: Instant::now(),
+                roster: None,
+                found: None,
+                owner: None,
+                balanced: None,
+                took: Duration::ZERO,
+                calls: Vec::new(),
+            })
+        }))
     }
 
-    /// Asks the policies, and notes how long it took.
-    pub fn time<T>(&mut self, ask: impl FnOnce() -> T) -> T {
-        let Some(draft) = &mut self.0 else { return ask() };
+    /// Asks the policies, with their reasons where those are wanted of this connection alone, and notes how
+    /// long it took.
+    pub fn time(&mut self, question: &'static str, ask: impl FnOnce(bool) -> Answer) -> Answer {
+        let Some(draft) = &mut self.0 else { return ask(false) };
         let began = Instant::now();
-        let answer = ask();
-        draft.took += began.elapsed();
+        let answer = ask(draft.interest.is_sampled());
+        let took = began.elapsed();
+        draft.took += took;
+        if draft.calls.len() < MOST_CALLS {
+            draft.calls.push(Call { question, began, took, generation: answer.generation });
+        }
         answer
     }
 
@@ -130,13 +171,18 @@ impl Note {
         }
     }
 
-    /// The whole, unless nobody wants it or no policy was asked.
+    /// The whole, unless nobody wants it. Where no policy was asked there is nothing to compare or to ask
+    /// again, so only those who write lines are told.
     #[must_use]
     pub fn finish(self, request: &Request, outcome: Result<WorkerId, &Refusal>) -> Option<Observation> {
-        let Draft { roster, found, owner, balanced, took } = *self.0?;
-        let (roster, loads) = roster?;
+        let Draft { interest, began, roster, found, owner, balanced, took, calls } = *self.0?;
+        let interest = if roster.is_some() { interest } else { interest.without_watchers() };
+        if !interest.any() {
+            return None;
+        }
+        let (roster, loads) = roster.unwrap_or_else(|| (Roster::default(), Vec::new()));
         let (request, outcome) = (request.clone(), outcome.map_err(Clone::clone));
-        Some(Observation::routed(Routing {
+        let routing = Routing {
             request,
             roster,
             loads,
@@ -145,16 +191,19 @@ impl Note {
             balanced,
             outcome,
             took,
+            began,
+            calls,
             by_hand: false,
-        }))
+        };
+        Some(Observation { at: Instant::now(), interest, what: What::Routed(Box::new(routing)) })
     }
 }
 
 impl Observation {
-    /// A routing that has just happened.
+    /// A routing that was asked for by hand.
     #[must_use]
     pub fn routed(routing: Routing) -> Self {
-        Self { at: Instant::now(), what: What::Routed(Box::new(routing)) }
+        Self { at: Instant::now(), interest: Interest::of_watchers(), what: What::Routed(Box::new(routing)) }
     }
 
     /// Something that policies are told.
@@ -166,6 +215,6 @@ impl Observation {
             Event::SessionClosed { sid, worker } => What::SessionClosed { sid: sid.into(), worker },
             Event::WorkerFailed { worker } => What::WorkerFailed { worker },
         };
-        Self { at: Instant::now(), what }
+        Self { at: Instant::now(), interest: Interest::of_watchers(), what }
     }
 }

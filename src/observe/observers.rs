@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
-use super::Observation;
+use super::interest::{SAMPLERS, Share};
+use super::{Interest, Observation, Sampler};
 use crate::policy::Chain;
 
 /// Observations kept for followers who have not come to them yet: 50 ms at 40,000 connections a second,
@@ -24,6 +25,9 @@ const TAP_QUEUE: usize = 2048;
 pub struct Observers {
     /// Whether anybody does; looked at before an observation is made.
     wanted: AtomicBool,
+    /// Whether anybody wants everything.
+    watched: AtomicBool,
+    shares: [Share; SAMPLERS],
     watching: Mutex<Watching>,
 }
 
@@ -32,10 +36,12 @@ struct Watching {
     /// Made with the first follower and dropped with the last.
     stream: Option<broadcast::Sender<Arc<Observation>>>,
     followers: usize,
+    /// The shadow's.
     tap: Option<Tap>,
+    samplers: [Option<Tap>; SAMPLERS],
 }
 
-/// The one that gets everything on a thread of its own: the shadow's.
+/// One that gets what it wants on a thread of its own.
 #[derive(Debug, Clone)]
 pub struct Tap {
     queue: SyncSender<Arc<Observation>>,
@@ -91,16 +97,35 @@ impl Tapped {
 }
 
 impl Observers {
-    /// Whether to make observations.
+    /// Whether to make observations of what is no connection.
     #[must_use]
-    pub fn wanted(&self) -> bool {
-        self.wanted.load(Ordering::Relaxed)
+    pub fn watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
     }
 
-    /// Tells everybody who watches. Never waits.
+    /// Who wants to be told of the next connection.
+    #[must_use]
+    pub fn interest(&self) -> Interest {
+        if !self.wanted.load(Ordering::Relaxed) {
+            return Interest::default();
+        }
+        let watched = self.watched();
+        let sampled = std::array::from_fn(|at| self.shares.get(at).is_some_and(Share::draw));
+        Interest { watched, sampled }
+    }
+
+    /// Tells everybody who wants to know. Never waits.
     pub fn tell(&self, observation: Observation) {
+        let Interest { watched, sampled } = observation.interest;
         let observation = Arc::new(observation);
         let watching = self.lock();
+        let taps = watching.samplers.iter().zip(sampled);
+        for tap in taps.filter(|(_, wanted)| *wanted).filter_map(|(tap, _)| tap.as_ref()) {
+            tap.tell(&observation);
+        }
+        if !watched {
+            return;
+        }
         if let Some(tap) = &watching.tap {
             tap.tell(&observation);
         }
@@ -115,6 +140,23 @@ impl Observers {
         let mut watching = self.lock();
         watching.tap = tap;
         self.reckon(&watching);
+    }
+
+    /// Has a share of the connections told to a tap from now on.
+    pub fn sample(&self, sampler: Sampler, tap: Tap, share: f64) {
+        let at = sampler as usize;
+        let mut watching = self.lock();
+        if let (Some(place), Some(drawn)) = (watching.samplers.get_mut(at), self.shares.get(at)) {
+            *place = Some(tap);
+            drawn.set(share);
+        }
+        self.reckon(&watching);
+    }
+
+    /// How many observations a sampler was too slow for.
+    #[must_use]
+    pub fn dropped(&self, sampler: Sampler) -> u64 {
+        self.lock().samplers.get(sampler as usize).and_then(Option::as_ref).map_or(0, Tap::dropped)
     }
 
     /// Follows from now on; explanations are kept for as long as anybody does. None when there are
@@ -144,7 +186,9 @@ impl Observers {
 
     fn reckon(&self, watching: &Watching) {
         let tapped = watching.tap.as_ref().is_some_and(|tap| !tap.shared.paused.load(Ordering::Relaxed));
-        self.wanted.store(watching.stream.is_some() || tapped, Ordering::Relaxed);
+        let watched = watching.stream.is_some() || tapped;
+        self.watched.store(watched, Ordering::Relaxed);
+        self.wanted.store(watched || self.shares.iter().any(Share::is_any), Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Watching> {
@@ -197,6 +241,7 @@ impl Drop for Follower {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Note;
     use super::*;
     use crate::policy::{self, BuiltIn, PolicySource, Settings};
     use crate::types::{Request, Roster, WorkerId, WorkerInfo};
@@ -214,11 +259,11 @@ mod tests {
     #[test]
     fn nothing_is_wanted_once_everybody_has_left() {
         let (observers, chain) = (Arc::new(Observers::default()), chain());
-        assert!(!observers.wanted());
+        assert!(!observers.watched());
         let first = observers.follow(&chain).unwrap();
         let second = observers.follow(&chain).unwrap();
         drop(first);
-        assert!(observers.wanted());
+        assert!(observers.watched());
         let reasons = || {
             let workers = [WorkerInfo {
                 id: WorkerId(1),
@@ -232,19 +277,40 @@ mod tests {
         };
         assert_eq!(reasons(), 1, "explanations are kept while somebody follows");
         drop(second);
-        assert!(!observers.wanted() && observers.lock().stream.is_none());
+        assert!(!observers.watched() && observers.lock().stream.is_none());
         assert_eq!(reasons(), 0);
 
         let (tap, tapped) = Tap::new();
         observers.tap(Some(tap));
-        assert!(observers.wanted());
+        assert!(observers.watched());
         tapped.pause(&observers, true);
-        assert!(!observers.wanted());
+        assert!(!observers.watched());
         tapped.pause(&observers, false);
-        assert!(observers.wanted());
+        assert!(observers.watched());
         observers.tap(None);
-        assert!(!observers.wanted());
+        assert!(!observers.watched());
         assert!(tapped.queue.recv().is_err(), "its end hears that it is over");
+    }
+
+    #[test]
+    fn a_sampler_gets_its_connections_and_nothing_else() {
+        let observers = Observers::default();
+        assert_eq!(observers.interest(), Interest::default());
+        let (tap, tapped) = Tap::new();
+        observers.sample(Sampler::AccessLog, tap, 1.0);
+        assert!(!observers.watched(), "sessions and the like need not be told");
+        let interest = observers.interest();
+        assert_eq!(interest, Interest { watched: false, sampled: [true, false] });
+        let told = |interest: Interest| {
+            let note = Note::begin(interest);
+            if let Some(observation) = note.finish(&Request::default(), Ok(WorkerId(1))) {
+                observers.tell(observation);
+            }
+        };
+        told(interest);
+        told(Interest { watched: false, sampled: [false, true] });
+        observers.tell(event(1));
+        assert_eq!(tapped.queue.try_iter().count(), 1);
     }
 
     #[test]

@@ -77,6 +77,8 @@ pub struct Description {
     pub links: Vec<LinkStatus>,
     /// The native last link.
     pub fallback: BuiltIn,
+    /// Decisions left to it.
+    pub fallback_calls: u64,
 }
 
 impl fmt::Display for Description {
@@ -352,8 +354,10 @@ impl Chain {
         if let PolicySource::Native(_) = link.source {
             return Err(SwapError::Native(link.source.to_string()));
         }
-        let read = load::read(link).map_err(|problem| not_loaded(link, problem))?;
-        self.swap_in(slot, read, *discard_state, *forgive)
+        load::read(link)
+            .map_err(|problem| not_loaded(link, problem))
+            .and_then(|read| self.swap_in(slot, read, *discard_state, *forgive))
+            .inspect_err(|_| slot.refused())
     }
 
     /// Loads what was read and puts it in a link's place.
@@ -398,11 +402,11 @@ impl Chain {
     pub fn reload(&self, link: &str) -> Result<Option<Swapped>, SwapError> {
         let slot = self.slot(Some(link))?;
         let link = slot.link();
-        let read = load::read(&link).map_err(|problem| not_loaded(&link, problem))?;
-        if read.digest == slot.digest() {
+        let read = load::read(&link).map_err(|problem| not_loaded(&link, problem));
+        if read.as_ref().is_ok_and(|read| read.digest == slot.digest()) {
             return Ok(None);
         }
-        self.swap_in(slot, read, false, false).map(Some)
+        read.and_then(|read| self.swap_in(slot, read, false, false)).map(Some).inspect_err(|_| slot.refused())
     }
 
     /// The links that come from files, by name.
@@ -457,7 +461,8 @@ impl Chain {
     #[must_use]
     pub fn describe(&self) -> Description {
         let links = self.links.iter().map(Link::status).collect();
-        Description { links, fallback: lock(&self.last).built_in() }
+        let last = lock(&self.last);
+        Description { links, fallback: last.built_in(), fallback_calls: last.calls }
     }
 
     /// The answer of the first policy by itself, without the rest of the chain; none when it failed.
@@ -544,6 +549,7 @@ impl Link {
                     since: SystemTime::UNIX_EPOCH,
                     trial: None,
                     counts: Counts { native_calls: twin.calls, ..Counts::default() },
+                    versions: vec![],
                     stored: (0, 0),
                     history: vec![],
                 }

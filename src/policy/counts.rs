@@ -1,6 +1,7 @@
 //! What happened so far, for metrics and the admin interface.
 
 use super::FaultKind;
+use crate::observe::Latencies;
 
 /// A snapshot of a chain's counters, all since it was loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -21,6 +22,8 @@ pub struct Counts {
     pub quarantines: u64,
     /// Versions put in another one's place.
     pub swaps: u64,
+    /// Versions that were to be and were not taken.
+    pub swaps_refused: u64,
     /// Versions that returned because the one after them was not fit.
     pub rollbacks: u64,
 }
@@ -44,9 +47,45 @@ impl Counts {
             states_lost: self.states_lost + other.states_lost,
             quarantines: self.quarantines + other.quarantines,
             swaps: self.swaps + other.swaps,
+            swaps_refused: self.swaps_refused + other.swaps_refused,
             rollbacks: self.rollbacks + other.rollbacks,
         }
     }
+}
+
+impl Counts {
+    /// What has been added since `before`.
+    #[must_use]
+    pub(super) const fn since(self, before: &Self) -> VersionCounts {
+        VersionCounts {
+            calls: self.calls - before.calls,
+            bad_answers: self.bad_answers - before.bad_answers,
+            faults: FaultCounts {
+                fuel: self.faults.fuel - before.faults.fuel,
+                deadline: self.faults.deadline - before.faults.deadline,
+                memory: self.faults.memory - before.faults.memory,
+                oversized: self.faults.oversized - before.faults.oversized,
+                trap: self.faults.trap - before.faults.trap,
+            },
+        }
+    }
+}
+
+/// What one version has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VersionCounts {
+    pub calls: u64,
+    pub bad_answers: u64,
+    pub faults: FaultCounts,
+}
+
+/// One version's figures, for as long as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VersionFigures {
+    pub generation: u64,
+    pub counts: VersionCounts,
+    /// How long its calls took.
+    pub latencies: Latencies,
 }
 
 /// Faults by kind.

@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::counts::Counts;
+use super::counts::{Counts, VersionFigures};
 use super::fault::{Fault, FaultWindow};
 use super::instance::{Instance, StartError, Surroundings};
 use super::slot::Asked;
@@ -14,6 +14,7 @@ use super::swap::{SwapProblem, Tenure};
 use super::trial::Trial;
 use super::version::{Digest, Version};
 use super::{FaultKind, Request, Role, load};
+use crate::observe::Latencies;
 use crate::types::{Decision, Roster};
 
 /// A version in service, its instance and what is known about its behaviour.
@@ -32,6 +33,10 @@ pub(super) struct Live {
     pub(super) trial: Option<(Instant, Trial)>,
     pub(super) complained: bool,
     pub(super) counts: Counts,
+    /// The counts when this version began.
+    pub(super) counted_before: Counts,
+    /// How long its calls took.
+    pub(super) latencies: Latencies,
     /// Versions before, the latest last.
     pub(super) past: VecDeque<Tenure>,
     pub(super) quarantined: HashSet<Digest>,
@@ -60,6 +65,15 @@ impl Live {
         let decision = instance.ask(asked.question, asked.loads, request)?;
         let explanation = if asked.listening { instance.explanation() } else { None };
         Ok((decision, explanation))
+    }
+
+    /// What the live version has done.
+    pub(super) fn figures(&self) -> VersionFigures {
+        VersionFigures {
+            generation: self.generation,
+            counts: self.counts.since(&self.counted_before),
+            latencies: self.latencies.clone(),
+        }
     }
 
     /// Counts and reports an answer nobody can act upon.

@@ -48,7 +48,7 @@ pub use candidate::{Candidate, Run};
 pub use chain::{Answer, Chain, Description, LinkName, Step};
 pub use clock::Clock;
 pub use contract::ContractError;
-pub use counts::{Counts, FaultCounts};
+pub use counts::{Counts, FaultCounts, VersionCounts, VersionFigures};
 pub use fault::{Fault, FaultKind};
 pub use instance::StartError;
 pub use load::{LoadError, LoadProblem};

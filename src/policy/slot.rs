@@ -19,6 +19,7 @@ use super::swap::{Carried, Ending, LinkStatus, REMEMBERED, RETURNABLE, SwapProbl
 use super::trial::Trial;
 use super::version::{Digest, Version};
 use super::{Event, PolicyLink, Request, Role, lock};
+use crate::observe::Latencies;
 use crate::types::{Decision, Roster};
 
 /// A link's versions: the live one and those before.
@@ -87,6 +88,8 @@ impl Slot {
             trial: None,
             complained: false,
             counts: Counts::default(),
+            counted_before: Counts::default(),
+            latencies: Latencies::default(),
             past: VecDeque::new(),
             quarantined: HashSet::new(),
         };
@@ -140,9 +143,22 @@ impl Slot {
                 .map(|(until, _)| until.saturating_duration_since(Instant::now()))
                 .filter(|left| !left.is_zero()),
             counts: live.counts,
+            versions: live
+                .past
+                .iter()
+                .rev()
+                .map(|tenure| tenure.figures.clone())
+                .take(RETURNABLE)
+                .chain([live.figures()])
+                .collect(),
             stored: lock(&self.around.store).size(),
             history: live.past.iter().rev().map(Tenure::told).collect(),
         }
+    }
+
+    /// A version was not taken.
+    pub(super) fn refused(&self) {
+        lock(&self.live).counts.swaps_refused += 1;
     }
 
     /// Whether this very version was taken out of service before.
@@ -164,7 +180,10 @@ impl Slot {
         let live = &mut *live;
         live.counts.calls += 1;
         let mut reply = Reply { generation: live.generation, ..Reply::default() };
-        match live.ask(&self.around, asked, request) {
+        let began = Instant::now();
+        let answer = live.ask(&self.around, asked, request);
+        live.latencies.note(began.elapsed());
+        match answer {
             Ok((decision, explanation)) => {
                 reply.explanation = explanation;
                 match live.check(&decision, self.around.role) {
@@ -281,6 +300,7 @@ impl Slot {
         ending: Ending,
     ) {
         let now = SystemTime::now();
+        let figures = live.figures();
         let old = std::mem::replace(&mut live.version, version);
         live.past.push_back(Tenure {
             generation: live.generation,
@@ -292,6 +312,7 @@ impl Slot {
             since: live.since,
             until: now,
             ending,
+            figures,
         });
         if live.past.len() > REMEMBERED {
             live.past.pop_front();
@@ -308,6 +329,8 @@ impl Slot {
         live.faults = FaultWindow::default();
         live.trial = None;
         live.complained = false;
+        live.counted_before = live.counts;
+        live.latencies = Latencies::default();
         self.glance.generation.store(live.generation, Ordering::Relaxed);
         self.glance.sessions.store(live.version.sessions.is_some(), Ordering::Relaxed);
         self.glance.events.store(live.version.events.is_some(), Ordering::Relaxed);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::counts::VersionFigures;
 use super::fault::Fault;
 use super::version::{Digest, Version};
 use super::{LoadError, PolicyLink};
@@ -133,6 +134,7 @@ pub(super) struct Tenure {
     pub(super) since: SystemTime,
     pub(super) until: SystemTime,
     pub(super) ending: Ending,
+    pub(super) figures: VersionFigures,
 }
 
 /// A version's time in service, as told.
@@ -176,6 +178,8 @@ pub struct LinkStatus {
     /// What is left of the trial of its present version.
     pub trial: Option<Duration>,
     pub counts: super::Counts,
+    /// What the live version has done, and the latest ones before it.
+    pub versions: Vec<VersionFigures>,
     /// Keys in its store, and bytes of keys and values.
     pub stored: (usize, usize),
     /// Versions before, the latest first.

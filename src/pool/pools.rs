@@ -9,6 +9,8 @@ use tokio::time::sleep;
 
 use super::{DEFAULT, Pool, Ways};
 use crate::listener::Servers;
+use crate::route::Unrouted;
+use crate::telemetry::Cause;
 use crate::types::{Head, Refusal, ServerId};
 
 /// What comes within so long is seen together.
@@ -71,8 +73,9 @@ impl Pools {
 
     /// What a client is told whose request is for no pool.
     #[must_use]
-    pub fn none() -> Refusal {
-        Refusal { status: 404, retry_after: None, reason: "nobody serves this host and path".to_owned() }
+    pub fn none() -> Unrouted {
+        let reason = "nobody serves this host and path".to_owned();
+        Unrouted { refusal: Refusal { status: 404, retry_after: None, reason }, cause: Cause::NoPool }
     }
 
     /// The one somebody names; without a name the only one, or the default.

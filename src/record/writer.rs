@@ -74,7 +74,7 @@ impl Writer {
         }
     }
 
-    fn observation(&mut self, out: &mut String, Observation { at, what }: &Observation) {
+    fn observation(&mut self, out: &mut String, Observation { at, what, .. }: &Observation) {
         let t = self.time(*at);
         match what {
             What::Routed(routing) => {

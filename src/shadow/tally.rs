@@ -109,6 +109,8 @@ mod tests {
             balanced: Some(answer),
             outcome: Ok(WorkerId(worker)),
             took: Duration::from_micros(1),
+            began: std::time::Instant::now(),
+            calls: vec![],
             by_hand: false,
         }
     }

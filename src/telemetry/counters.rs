@@ -21,9 +21,75 @@ impl Counter {
     }
 }
 
+/// Why a client got an answer of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    Tls,
+    /// HTTP/2 without upgrade, or a version that is none of HTTP/1.
+    Version,
+    /// No request of HTTP/1.
+    Malformed,
+    /// Longer than allowed, or with too many fields.
+    HeadTooLarge,
+    HeadTooSlow,
+    /// Nobody serves the host and path.
+    NoPool,
+    NoWorker,
+    /// A policy has said so.
+    Policy,
+}
+
+impl Cause {
+    const ALL: [Self; 8] = [
+        Self::Tls,
+        Self::Version,
+        Self::Malformed,
+        Self::HeadTooLarge,
+        Self::HeadTooSlow,
+        Self::NoPool,
+        Self::NoWorker,
+        Self::Policy,
+    ];
+
+    /// As metrics name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Version => "version",
+            Self::Malformed => "malformed",
+            Self::HeadTooLarge => "head_too_large",
+            Self::HeadTooSlow => "head_too_slow",
+            Self::NoPool => "no_pool",
+            Self::NoWorker => "no_worker",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// Answers of our own, by cause and status.
+#[derive(Debug, Default)]
+pub struct Refusals([ByStatus; Cause::ALL.len()]);
+
+impl Refusals {
+    pub fn one(&self, cause: Cause, status: u16) {
+        if let Some(by_status) = self.0.get(cause as usize) {
+            by_status.one(status);
+        }
+    }
+
+    /// Those that there were.
+    pub fn counts(&self) -> impl Iterator<Item = (Cause, u16, u64)> {
+        let each = |(cause, by_status): (Cause, &ByStatus)| {
+            by_status.counts().map(|(status, count)| (cause, status, count)).collect::<Vec<_>>()
+        };
+        Cause::ALL.into_iter().zip(&self.0).flat_map(each)
+    }
+}
+
 /// Counters by HTTP status, from 400 to 599.
 #[derive(Debug)]
-pub struct ByStatus([Counter; 200]);
+struct ByStatus([Counter; 200]);
 
 impl Default for ByStatus {
     fn default() -> Self {
@@ -33,14 +99,14 @@ impl Default for ByStatus {
 
 impl ByStatus {
     /// Counts one; a status that is none of those is left out.
-    pub fn one(&self, status: u16) {
+    fn one(&self, status: u16) {
         if let Some(counter) = status.checked_sub(400).and_then(|at| self.0.get(usize::from(at))) {
             counter.one();
         }
     }
 
     /// Those that there were.
-    pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
+    fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
         (400..).zip(&self.0).map(|(status, counter)| (status, counter.get())).filter(|(_, count)| *count > 0)
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::Telemetry;
+use super::{Cause, Telemetry};
 use crate::peek::Headless;
 use crate::types::{HeadError, Refusal};
 
@@ -88,6 +88,7 @@ pub enum Event<'a> {
     Refused {
         peer: Option<SocketAddr>,
         refusal: &'a Refusal,
+        cause: Cause,
     },
     Rerouted {
         peer: Option<SocketAddr>,
@@ -167,9 +168,9 @@ impl Telemetry {
                 warn!(%error, "cannot accept for now; connections wait in the kernel (see `ulimit -n`)");
             }
             Event::Headless { peer, why } => headless(self, peer, why),
-            Event::Refused { peer, refusal } => {
+            Event::Refused { peer, refusal, cause } => {
                 counters.refused.one();
-                self.refusals.one(refusal.status);
+                self.refusals.one(cause, refusal.status);
                 debug!(?peer, status = refusal.status, reason = refusal.reason, "refused");
             }
             Event::Rerouted { peer, attempt } => {

@@ -5,13 +5,13 @@ mod counters;
 mod events;
 pub mod trace;
 
-pub use counters::{ByStatus, Counter, Counters};
+pub use counters::{Cause, Counter, Counters, Refusals};
 pub use events::Event;
 
 /// The figures of one run.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     pub counters: Counters,
-    /// What `refused` counts, by status.
-    pub refusals: ByStatus,
+    /// What `refused` counts, by cause and status.
+    pub refusals: Refusals,
 }

@@ -32,7 +32,7 @@ pub struct WorkerInfo {
 ///
 /// `version` changes whenever `workers` does, so whoever mirrors the list (a policy instance) knows
 /// with one comparison whether it is current. Versions are never reused.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Roster {
     pub version: u64,
     pub workers: Arc<[WorkerInfo]>,

@@ -234,7 +234,7 @@ impl Fleet {
     /// Tells policies, and whoever watches, what happened.
     pub(super) fn notice(&self, event: policy::Event<'_>) {
         self.policy.notice(event);
-        if self.observers.wanted() {
+        if self.observers.watched() {
             self.observers.tell(Observation::event(event));
         }
     }

@@ -101,8 +101,17 @@ fn figures_agree_with_what_clients_counted() {
         .sum();
     assert_eq!(handed_off, 41.0);
     assert_eq!(figure(&text, "sidetrack_policy_generation{link=\"least-connection\"}"), 1.0);
-    assert_eq!(figure(&text, "sidetrack_policy_calls_total{link=\"least-connection\"}"), 41.0);
-    assert_eq!(figure(&text, "sidetrack_policy_faults_total{link=\"least-connection\",kind=\"trap\"}"), 0.0);
+    assert_eq!(
+        figure(&text, "sidetrack_policy_calls_total{link=\"least-connection\",generation=\"1\"}"),
+        41.0
+    );
+    assert_eq!(
+        figure(
+            &text,
+            "sidetrack_policy_faults_total{link=\"least-connection\",generation=\"1\",kind=\"trap\"}"
+        ),
+        0.0
+    );
     assert!(
         figure(&text, "sidetrack_descriptors") > 5.0 && figure(&text, "sidetrack_cpu_seconds_total") > 0.0
     );
