@@ -1,9 +1,13 @@
 //! Builds everything from a [`Config`], owns the tasks, and ends the run.
 
+mod limits;
+pub mod privileges;
 mod ready;
+mod status;
 mod summary;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,13 +19,13 @@ use tokio::time::timeout;
 use crate::admin::{self, Admin, Authority, Limits};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
-use crate::listener::{self, Gate, Servers};
+use crate::listener::{self, Bound, Gate, Servers};
 use crate::pipeline::Pipeline;
 use crate::pool::{self, Common, Draft, Pools, Ways};
-use crate::sys;
+use crate::systemd::{Notify, Passed, Watchdog};
 use crate::telemetry::{Event, Telemetry};
 use crate::types::ServerId;
-use crate::worker::{Fatal, JoinSocket, node, supervisor};
+use crate::worker::{Fatal, JoinSettings, JoinSocket, node, supervisor};
 
 /// Servers whose first worker has just become ready and that are not accepted for yet. Far above
 /// what a program has.
@@ -97,22 +101,24 @@ impl App {
         self.drafts.iter().zip(self.config.each()).map(one).collect::<Vec<_>>().join("; ")
     }
 
-    /// Serves until a signal ends it or nothing works any more.
+    /// Serves until a signal ends it or nothing works any more; on sockets that were `passed` where there
+    /// are any.
     ///
     /// # Errors
     /// What is wrong with the configuration on this machine, such as a port that is taken.
-    pub async fn run(self) -> Result<Outcome, Problems> {
+    pub async fn run(self, mut passed: Passed) -> Result<Outcome, Problems> {
         let Self { config, drafts } = self;
         let telemetry = Arc::<Telemetry>::default();
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
         let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| trouble("signals", error))?;
         let mut terminate = signal(SignalKind::terminate()).map_err(|error| trouble("signals", error))?;
         let mut hangup = signal(SignalKind::hangup()).map_err(|error| trouble("signals", error))?;
-        if let Err(error) = sys::limits::raise_descriptors() {
-            tracing::warn!(%error, "the limit of open descriptors stays as it is");
-        }
+        limits::report(&config);
+        let notify = Notify::new();
+        let mut watchdog = Watchdog::new();
 
-        let servers = Servers::new(&config.listens(), config.peek.timeout).map_err(bind_problems)?;
+        let opened = adopt(passed.listeners(), config.peek.timeout)?;
+        let servers = Servers::new(&config.listens(), opened, config.peek.timeout).map_err(bind_problems)?;
         let shim = config.each().any(|(_, config)| config.shim);
         let shim = shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
         let servers = Arc::new(servers);
@@ -127,11 +133,14 @@ impl App {
             ways: Arc::new(Ways::new(&config)),
         };
         let mut joining = Vec::new();
+        let mut join =
+            |settings: JoinSettings| JoinSocket::bind(&settings, passed.named("join-socket", &settings.path));
         for (name, config) in config.each() {
-            let socket = config.join().map(|settings| JoinSocket::bind(&settings)).transpose();
+            let socket = config.join().map(&mut join).transpose();
             joining.push(socket.map_err(|error| trouble(&pool::place(&name, "join-socket"), error))?);
         }
-        let admin = bind_admin(&config.admin)?;
+        let admin = bind_admin(&config.admin, &mut passed)?;
+        passed.used_up()?;
         let built = drafts.into_iter().zip(config.each());
         let built = built.map(|(draft, (_, config))| draft.build(config, &common).map(Arc::new));
         let built = built.collect::<Result<_, _>>()?;
@@ -179,6 +188,13 @@ impl App {
                 started: SystemTime::now(),
             }));
         }
+        let figures = status::Figures {
+            pools: Arc::clone(&pools),
+            servers: Arc::clone(&servers),
+            telemetry: Arc::clone(&telemetry),
+        };
+        let all_join = config.each().all(|(_, config)| config.workers == 0);
+        tasks.spawn(status::keep(notify, all_join, figures));
         let what: Vec<_> = config.each().map(|(_, config)| summary::What::of(config)).collect();
         tasks.spawn(summary::print(what, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
 
@@ -190,7 +206,12 @@ impl App {
                         break ended;
                     }
                 }
-                _ = hangup.recv() => pools.iter().for_each(|pool| pool.look_again()),
+                _ = hangup.recv() => {
+                    notify.reloading();
+                    pools.iter().for_each(|pool| pool.look_again());
+                    notify.ready();
+                }
+                () = watchdog.due() => notify.alive(),
                 _ = interrupt.recv() => break Ok(Outcome::Drained),
                 _ = terminate.recv() => break Ok(Outcome::Drained),
             }
@@ -201,9 +222,22 @@ impl App {
                 _ = terminate.recv() => {}
             }
         };
+        notify.stopping();
         drain.enter(Phase::Closing);
-        finished(&mut listeners).await;
-        let cut = stop(&drain, &config, &permits, &mut slots, again).await;
+        let stopped = async {
+            finished(&mut listeners).await;
+            stop(&drain, &config, &permits, &mut slots, again).await
+        };
+        let watched = async {
+            loop {
+                watchdog.due().await;
+                notify.alive();
+            }
+        };
+        let cut = tokio::select! {
+            cut = stopped => cut,
+            never = watched => never,
+        };
         report(&telemetry);
         if let Some(path) = &config.ready_file {
             // Nothing is ready any more. It may never have been written.
@@ -217,7 +251,7 @@ impl App {
 }
 
 /// The admin interface, where it is wanted.
-fn bind_admin(wanted: &config::Admin) -> Result<Option<Admin>, Problems> {
+fn bind_admin(wanted: &config::Admin, passed: &mut Passed) -> Result<Option<Admin>, Problems> {
     let path = match wanted {
         config::Admin::Off => return Ok(None),
         config::Admin::At(path) => path.clone(),
@@ -230,7 +264,7 @@ fn bind_admin(wanted: &config::Admin) -> Result<Option<Admin>, Problems> {
         },
     };
     let trouble = |error| Problems::one("admin", format!("{}: {error}", path.display()));
-    Admin::bind(&path).map(Some).map_err(trouble)
+    Admin::bind(&path, passed.named("admin", &path)).map(Some).map_err(trouble)
 }
 
 /// A server has its first worker: its listeners begin to accept.
@@ -332,6 +366,17 @@ fn report(telemetry: &Telemetry) {
     let figures: serde_json::Map<_, _> =
         telemetry.counters.snapshot().map(|(name, count)| (name.to_owned(), count.into())).collect();
     tracing::info!(figures = %serde_json::Value::from(figures), "ended");
+}
+
+/// Sockets that were opened for us.
+fn adopt(descriptors: Vec<OwnedFd>, defer: Duration) -> Result<Vec<Bound>, Problems> {
+    let mut problems = Problems::default();
+    let adopted = descriptors.into_iter().filter_map(|descriptor| {
+        let problem = |error: io::Error| problems.add("listen", format!("a passed socket: {error}"));
+        Bound::adopt(descriptor, defer).map_err(problem).ok()
+    });
+    let adopted = adopted.collect();
+    problems.into_result(adopted)
 }
 
 fn bind_problems(errors: Vec<listener::BindError>) -> Problems {

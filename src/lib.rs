@@ -36,6 +36,7 @@
 //! | [`shadow`] | a policy asked beside the real one, compared and never heeded |
 //! | [`record`] | recordings of decisions, and other policies asked the same |
 //! | [`drain`] | the phases of a run |
+//! | [`systemd`] | sockets that were opened for us, and who is told how it goes |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
 //! | [`join`] | becoming a worker of a sidetrack that runs already |
@@ -83,6 +84,7 @@ pub mod route;
 pub mod session;
 pub mod shadow;
 pub mod sys;
+pub mod systemd;
 pub mod telemetry;
 pub mod types;
 pub mod worker;

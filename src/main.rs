@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use sidetrack::admin::Ctl;
-use sidetrack::app::{App, Outcome};
+use sidetrack::app::{App, Outcome, privileges};
 use sidetrack::author::{self, Task};
 use sidetrack::cli::{self, Action, Order, Replaying};
 use sidetrack::config::{self, Config, Given, Problems, Setting};
 use sidetrack::record::{Reader, ReplayError, picture};
+use sidetrack::systemd::Passed;
 use sidetrack::{admin, demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
@@ -18,9 +19,9 @@ fn main() -> ExitCode {
     // clap does not let a command line without an action through.
     let Some(action) = cli::action(&matches) else { return ExitCode::from(Outcome::Misconfigured.code()) };
     let outcome = match action {
-        Action::Run(flags) => configured(file, flags).and_then(run),
-        Action::Demo(flags) => demo_settings(flags).and_then(|flags| configured(file, flags)).and_then(run),
-        Action::Check(flags) => configured(file, flags).and_then(App::new).map(|app| {
+        Action::Run(flags) => serve(file, flags),
+        Action::Demo(flags) => demo_settings(flags).and_then(|flags| serve(file, flags)),
+        Action::Check(flags) => configured(Vec::new(), file, flags).and_then(App::new).map(|app| {
             eprintln!("sidetrack: ready to run {}", app.describe());
             Outcome::Drained
         }),
@@ -73,21 +74,28 @@ fn replay(Replaying { file, replay, json }: Replaying) -> Result<Outcome, Proble
     Ok(Outcome::Drained)
 }
 
-/// File and flags together; flags win.
-fn configured(file: Option<String>, flags: Vec<Setting>) -> Result<Config, Problems> {
-    let mut settings = match file {
-        Some(path) => config::read(Path::new(&path))?,
-        None => Vec::new(),
-    };
+/// What goes without saying, file and flags together; flags win.
+fn configured(
+    mut settings: Vec<Setting>,
+    file: Option<String>,
+    flags: Vec<Setting>,
+) -> Result<Config, Problems> {
+    if let Some(path) = file {
+        settings.extend(config::read(Path::new(&path))?);
+    }
     settings.extend(flags);
     Config::new(&settings)
 }
 
-fn run(config: Config) -> Result<Outcome, Problems> {
+fn serve(file: Option<String>, flags: Vec<Setting>) -> Result<Outcome, Problems> {
+    // Before there is a second thread.
+    let passed = Passed::take()?;
+    let config = configured(passed.settings(), file, flags)?;
     let filter = trace::filter(&config.log).map_err(|error| Problems::one("log", error))?;
     trace::start(config.log_format, filter);
+    privileges::reduce(&config);
     let app = App::new(config)?;
-    runtime()?.block_on(app.run())
+    runtime()?.block_on(app.run(passed))
 }
 
 /// The demo's workers are this program itself, and it listens where nothing else is likely to.

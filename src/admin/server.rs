@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -71,21 +72,25 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Admin {
     listener: UnixListener,
-    file: SocketFile,
+    /// Ours to remove, unless systemd has opened the socket.
+    file: Option<SocketFile>,
 }
 
 impl Admin {
-    /// Opens the socket for this user alone.
+    /// Opens the socket for this user alone; or takes one that was opened, with the mode it has.
     ///
     /// # Errors
     /// When the path cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn bind(path: &Path) -> io::Result<Self> {
+    pub fn bind(path: &Path, opened: Option<StdListener>) -> io::Result<Self> {
+        if let Some(listener) = opened {
+            return Ok(Self { listener: UnixListener::from_std(listener)?, file: None });
+        }
         let (listener, file) = unix::bind(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        Ok(Self { listener: UnixListener::from_std(listener)?, file })
+        Ok(Self { listener: UnixListener::from_std(listener)?, file: Some(file) })
     }
 
     /// Answers for as long as it is polled.

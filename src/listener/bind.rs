@@ -25,7 +25,11 @@ pub struct Bound {
 #[derive(Debug)]
 enum Listening {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    /// The file is ours to remove, unless somebody else has opened the socket.
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
 }
 
 /// Why an address cannot be listened on.
@@ -49,7 +53,7 @@ pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError
     match address {
         ListenAddress::Unix(path) => {
             let (listener, file) = sys::unix::bind(path).map_err(error)?;
-            Ok(Bound { socket: Listening::Unix { listener, _file: file }, address: address.clone() })
+            Ok(Bound { socket: Listening::Unix { listener, _file: Some(file) }, address: address.clone() })
         }
         ListenAddress::Tcp { host, port } => {
             let listener = bind_tcp(host.as_deref(), *port, defer).map_err(error)?;
@@ -61,6 +65,44 @@ pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError
 }
 
 impl Bound {
+    /// Takes a socket that somebody else has opened and that listens, with the options of our own.
+    ///
+    /// # Errors
+    /// When it has no address, or does not take its options.
+    pub fn adopt(descriptor: OwnedFd, defer: Duration) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        socket.set_nonblocking(true)?;
+        let local = socket.local_addr()?;
+        if let Some(address) = local.as_socket() {
+            socket.set_tcp_nodelay(true)?;
+            drop(sys::socket::defer_accept(&socket, defer));
+            let host = (!address.ip().is_unspecified()).then(|| address.ip().to_string());
+            let address = ListenAddress::Tcp { host, port: address.port() };
+            return Ok(Self { socket: Listening::Tcp(socket.into()), address });
+        }
+        let path = local.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?.to_owned();
+        let listener = UnixListener::from(OwnedFd::from(socket));
+        Ok(Self { socket: Listening::Unix { listener, _file: None }, address: ListenAddress::Unix(path) })
+    }
+
+    /// Whether this is what somebody means by an address.
+    #[must_use]
+    pub fn is_at(&self, address: &ListenAddress) -> bool {
+        match (address, &self.address) {
+            (ListenAddress::Tcp { host, port }, ListenAddress::Tcp { port: bound, .. }) => {
+                let local = self.local_address().map(|local| local.ip());
+                port == bound
+                    && match host {
+                        None => local.is_some_and(|ip| ip.is_unspecified()),
+                        Some(host) => (&**host, *port)
+                            .to_socket_addrs()
+                            .is_ok_and(|mut all| all.any(|meant| Some(meant.ip()) == local)),
+                    }
+            }
+            (meant, bound) => meant == bound,
+        }
+    }
+
     /// Takes the next connection without waiting. It does not block either: libuv reads and writes a
     /// socket that it is sent as it comes, so a blocking one would stop a Node worker at the first
     /// read that is as long as its buffer, or at a client that reads slowly.
@@ -158,6 +200,25 @@ mod tests {
     fn accepted_sockets_inherit_no_delay() {
         let bound = bind(&tcp("127.0.0.1"), Duration::from_secs(1)).unwrap();
         let mut client = TcpStream::connect(bound.local_address().unwrap()).unwrap();
+        io::Write::write_all(&mut client, b"x").unwrap();
+        let accepted = loop {
+            match bound.accept() {
+                Ok((socket, _)) => break TcpStream::from(socket),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert!(accepted.nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_socket_of_others_is_known_by_its_address() {
+        let theirs = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = theirs.local_addr().unwrap();
+        let bound = Bound::adopt(theirs.into(), Duration::from_secs(1)).unwrap();
+        let at = |text: &str| bound.is_at(&text.parse::<super::super::Listen>().unwrap().address);
+        assert!(at(&address.to_string()));
+        assert!(!at(&format!(":{}", address.port())) && !at("127.0.0.1:1") && !at("unix:/run/x.sock"));
+        let mut client = TcpStream::connect(address).unwrap();
         io::Write::write_all(&mut client, b"x").unwrap();
         let accepted = loop {
             match bound.accept() {

@@ -71,18 +71,28 @@ struct Server {
 }
 
 impl Servers {
-    /// Binds every address of the configuration.
+    /// Binds every address of the configuration, but for those where somebody has opened a socket for
+    /// us. What was opened beyond them is listened on as well.
     ///
     /// # Errors
     /// Every address that cannot be bound.
-    pub fn new(listens: &[Listen], defer: Duration) -> Result<Self, Vec<BindError>> {
+    pub fn new(listens: &[Listen], mut opened: Vec<Bound>, defer: Duration) -> Result<Self, Vec<BindError>> {
         let (mut unclaimed, mut errors) = (Vec::new(), Vec::new());
         for listen in listens {
-            match bind(&listen.address, defer) {
+            let there = opened.iter().position(|bound| bound.is_at(&listen.address));
+            let bound = match there {
+                Some(place) => Ok(opened.swap_remove(place)),
+                None => bind(&listen.address, defer),
+            };
+            match bound {
                 Ok(bound) => unclaimed.push((listen.clone(), bound)),
                 Err(error) => errors.push(error),
             }
         }
+        let more = opened.into_iter();
+        unclaimed.extend(
+            more.map(|bound| (Listen { address: bound.address.clone(), serves: None, pool: None }, bound)),
+        );
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -243,7 +253,7 @@ mod tests {
             Listen { pool: pool.map(Into::into), ..address.parse().unwrap() }
         };
         let listens: Vec<Listen> = listens.iter().map(listen).collect();
-        Servers::new(&listens, Duration::from_secs(1)).unwrap()
+        Servers::new(&listens, Vec::new(), Duration::from_secs(1)).unwrap()
     }
 
     #[test]

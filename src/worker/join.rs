@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +55,8 @@ pub struct JoinSettings {
 #[derive(Debug)]
 pub struct JoinSocket {
     listener: UnixListener,
-    _file: SocketFile,
+    /// Ours to remove, unless systemd has opened the socket.
+    _file: Option<SocketFile>,
     group: Option<Gid>,
 }
 
@@ -77,15 +79,19 @@ pub struct Terms {
 }
 
 impl JoinSocket {
-    /// Opens the socket for its owner, and the group if there is one.
+    /// Opens the socket for its owner, and the group if there is one; or takes one that was opened, with
+    /// the mode it has.
     ///
     /// # Errors
     /// When the path or the group cannot be used.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
-    pub fn bind(settings: &JoinSettings) -> io::Result<Self> {
+    pub fn bind(settings: &JoinSettings, opened: Option<StdListener>) -> io::Result<Self> {
         let group = settings.group.as_deref().map(known_group).transpose()?;
+        if let Some(listener) = opened {
+            return Ok(Self { listener: UnixListener::from_std(listener)?, _file: None, group });
+        }
         let (listener, file) = unix::bind(&settings.path)?;
         // Between the two calls others may connect; whoever does is looked at all the same.
         let mode = if group.is_some() { 0o660 } else { 0o600 };
@@ -93,7 +99,7 @@ impl JoinSocket {
         if let Some(group) = group {
             chown(file.path(), None, Some(group))?;
         }
-        Ok(Self { listener: UnixListener::from_std(listener)?, _file: file, group })
+        Ok(Self { listener: UnixListener::from_std(listener)?, _file: Some(file), group })
     }
 
     /// Takes workers in until the run drains, then waits for the last of them to leave.

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 
 use super::node::Shim;
 use crate::session::SessionKey;
+use crate::sys;
 use crate::sys::account::Account;
 use crate::types::WorkerId;
 
@@ -88,6 +89,9 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
     };
     let mut command = std::process::Command::new(name);
     command.args(arguments).stdin(Stdio::null()).process_group(0);
+    for variable in sys::systemd::PRIVATE {
+        command.env_remove(variable);
+    }
     if let Some(folder) = &program.folder {
         command.current_dir(folder);
     }
