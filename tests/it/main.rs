@@ -30,4 +30,5 @@ mod start;
 mod stop;
 mod suites;
 mod support;
+mod systemd;
 mod watch;

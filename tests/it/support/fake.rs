@@ -1,6 +1,6 @@
 //! A worker that speaks the channel itself, and badly when asked to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -11,14 +11,18 @@ const HOW: &str = "install Python 3.9 or later: apt-get install python3";
 /// The command for `fake/worker.py`. Its arguments say how it misbehaves, which it does in slot w0
 /// only: the others are good workers.
 pub fn fake(behaviour: &[&str]) -> Vec<String> {
-    static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(python);
-    let python = PYTHON.as_ref().unwrap_or_else(|error| panic!("{error}"));
     let script = root().join("tests/it/fake/worker.py");
-    [python, &script]
+    [interpreter(), &script]
         .map(|path| path.display().to_string())
         .into_iter()
         .chain(behaviour.iter().map(|&word| word.to_owned()))
         .collect()
+}
+
+/// Python, without any packages.
+pub fn interpreter() -> &'static Path {
+    static PYTHON: LazyLock<Result<PathBuf, String>> = LazyLock::new(python);
+    PYTHON.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The interpreter itself: what is on the PATH may be a slow wrapper.

@@ -9,7 +9,7 @@ mod sidetrack;
 mod turn;
 mod wait;
 
-pub use fake::fake;
+pub use fake::{fake, interpreter};
 pub use http::{Client, Response, admin, get, pid, poll_session, session_at, try_get};
 pub use languages::{every_language, python, python_worker, rust_worker};
 pub use node::{client, install, job, node, worker, worker as node_worker};

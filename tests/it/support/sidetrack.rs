@@ -24,6 +24,7 @@ pub struct Run {
     environment: Vec<(String, String)>,
     workers: usize,
     listen: Vec<String>,
+    through: Vec<String>,
     alone: bool,
     folder: TempDir,
 }
@@ -61,6 +62,7 @@ pub fn sidetrack(command: Vec<String>) -> Run {
         environment: Vec::new(),
         workers: 3,
         listen: vec!["127.0.0.1:0".into()],
+        through: Vec::new(),
         alone: false,
         folder: tempfile::tempdir().expect("a temporary folder"),
     }
@@ -104,6 +106,12 @@ impl Run {
         self
     }
 
+    /// Started by this program, which becomes it.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        self.through = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// No other test meanwhile.
     pub fn alone(mut self) -> Self {
         self.alone = true;
@@ -142,8 +150,16 @@ impl Run {
         let turn = if self.alone { Turn::alone() } else { Turn::shared() };
         let ready_file = self.folder.path().join("ready.json");
         let mark = self.folder.path().display().to_string();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
-        command.args(["run", "--log-format", "json", "--workers", &self.workers.to_string(), "--ready-file"]);
+        let mut words = self.through.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sidetrack")]);
+        let mut command = Command::new(words.next().expect("the program at least"));
+        command.args(words).args([
+            "run",
+            "--log-format",
+            "json",
+            "--workers",
+            &self.workers.to_string(),
+            "--ready-file",
+        ]);
         command.arg(&ready_file).args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.arguments);
         if !self.command.is_empty() {
