@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access_log::AccessLog;
 use crate::admin::{self, Admin, Authority, Limits};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
@@ -146,6 +147,12 @@ impl App {
         let built = built.collect::<Result<_, _>>()?;
         let pools = Arc::new(Pools::new(built, Arc::clone(&common.ways), Arc::clone(&servers)));
 
+        let access_log = config.access_log().map(|settings| {
+            AccessLog::start(&settings, &pools)
+                .map_err(|error| Problems::one("access-log", format!("{}: {error}", settings.path.display())))
+        });
+        let access_log = access_log.transpose()?;
+
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let pipeline = Arc::new(Pipeline {
             peek: config.peek.clone(),
@@ -209,6 +216,7 @@ impl App {
                 _ = hangup.recv() => {
                     notify.reloading();
                     pools.iter().for_each(|pool| pool.look_again());
+                    access_log.iter().for_each(AccessLog::reopen);
                     notify.ready();
                 }
                 () = watchdog.due() => notify.alive(),
@@ -238,6 +246,7 @@ impl App {
             cut = stopped => cut,
             never = watched => never,
         };
+        access_log.into_iter().for_each(AccessLog::close);
         report(&telemetry);
         if let Some(path) = &config.ready_file {
             // Nothing is ready any more. It may never have been written.

@@ -35,6 +35,7 @@
 //! | [`observe`] | what routing decided and from what, for whoever watches |
 //! | [`shadow`] | a policy asked beside the real one, compared and never heeded |
 //! | [`record`] | recordings of decisions, and other policies asked the same |
+//! | [`access_log`] | a line for each decision, off the path of connections |
 //! | [`drain`] | the phases of a run |
 //! | [`systemd`] | sockets that were opened for us, and who is told how it goes |
 //! | [`sys`] | raw Linux |
@@ -64,6 +65,7 @@
 //! version that made it. The **channel** is the Unix socket between sidetrack and one worker; the
 //! **shim** is the script preloaded into Node workers.
 
+pub mod access_log;
 pub mod admin;
 pub mod app;
 pub mod author;

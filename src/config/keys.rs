@@ -7,6 +7,7 @@ use sidetrack_worker::Keepalive;
 
 use super::{Admin, Config, Given};
 use crate::policy;
+use crate::record::Keep;
 use crate::session::SessionKey;
 use crate::telemetry::trace;
 use crate::worker::{self, Restarts};
@@ -544,6 +545,40 @@ pub const KEYS: &[Key] = &[
             given.parsed::<trace::Format>("human or json").map(|format| config.log_format = format)
         },
     },
+    Key {
+        name: "access-log",
+        flag: "access-log",
+        value: "PATH",
+        help: "Write a line of JSON for each decision to this file, or to standard output with -. It is opened anew after SIGHUP and when it has been moved",
+        default: "",
+        group: "Output",
+        kind: Kind::One,
+        apply: |config, given| given.text().map(|path| config.access_log = Some(path.into())),
+    },
+    Key {
+        name: "access-log-sample",
+        flag: "access-log-sample",
+        value: "SHARE",
+        help: "The share of decisions that get a line, from 0 to 1, drawn by chance",
+        default: "1",
+        group: "Output",
+        kind: Kind::One,
+        apply: |config, given| given.share().map(|share| config.access_log_sample = share),
+    },
+    Key {
+        name: "access-log-keep",
+        flag: "access-log-keep",
+        value: "WHAT",
+        help: "What the access log says as it is and not under a pseudonym: session, peer, or query:NAME, with which it writes queries too; repeatable",
+        default: "",
+        group: "Output",
+        kind: Kind::Many,
+        apply: |config, given| {
+            let keep = |text: &String| text.parse::<Keep>().map_err(|error| error.to_string());
+            config.access_log_keep = given.list()?.iter().map(keep).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
 ];
 
 impl Config {
@@ -570,6 +605,9 @@ impl Config {
             ready_file: None,
             log: String::new(),
             log_format: trace::Format::Human,
+            access_log: None,
+            access_log_sample: 0.0,
+            access_log_keep: Vec::new(),
             peek: peek::Settings { limit: 0, timeout: zero },
             route: route::Settings {
                 session_key: SessionKey::Query("sid".to_owned()),

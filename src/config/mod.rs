@@ -23,10 +23,11 @@ pub use value::Given;
 use crate::listener::Listen;
 use crate::policy::PolicyLink;
 use crate::pool::DEFAULT;
+use crate::record::Keep;
 use crate::sys::account::{Account, AccountError};
 use crate::telemetry::trace::Format;
 use crate::worker::{JoinSettings, node};
-use crate::{peek, policy, route, worker};
+use crate::{access_log, peek, policy, route, worker};
 
 /// A whole run.
 #[derive(Debug, Clone)]
@@ -59,6 +60,10 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     pub log: String,
     pub log_format: Format,
+    pub access_log: Option<PathBuf>,
+    /// Of all decisions, from 0 to 1.
+    pub access_log_sample: f64,
+    pub access_log_keep: Vec<Keep>,
     pub peek: peek::Settings,
     pub route: route::Settings,
     pub worker: worker::Settings,
@@ -188,6 +193,13 @@ impl Config {
     /// When there is nobody of that name, or workers cannot be started as somebody else.
     pub fn account(&self) -> Result<Option<Account>, AccountError> {
         Account::find(self.user.as_deref(), self.group.as_deref())
+    }
+
+    /// What the access log is to be, if there is to be one.
+    #[must_use]
+    pub fn access_log(&self) -> Option<access_log::Settings> {
+        let path = self.access_log.clone()?;
+        Some(access_log::Settings { path, share: self.access_log_sample, keep: self.access_log_keep.clone() })
     }
 
     /// Whatever concerns the machine or more than one setting.

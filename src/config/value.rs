@@ -104,6 +104,18 @@ impl Given {
             .ok_or_else(|| self.expected(&format!("a whole number from {least} to {most}")))
     }
 
+    /// A part of the whole.
+    pub fn share(&self) -> Result<f64, String> {
+        let share = match self {
+            Self::Value(toml::Value::Float(share)) => Some(*share),
+            Self::Value(toml::Value::Integer(share)) => u8::try_from(*share).ok().map(f64::from),
+            _ => self.as_text().and_then(|text| text.parse().ok()),
+        };
+        share
+            .filter(|share| (0.0..=1.0).contains(share))
+            .ok_or_else(|| self.expected("a share from 0 to 1, such as 0.01 for one in a hundred"))
+    }
+
     /// A length of time with its unit.
     pub fn duration(&self) -> Result<Duration, String> {
         let what = "a time with a unit, such as \"300ms\", \"10s\" or \"2m\"";

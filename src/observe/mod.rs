@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use interest::{Interest, Sampler};
 pub use latencies::Latencies;
-pub use observers::{Follower, Heard, MOST_FOLLOWERS, Observers, Tap, Tapped};
+pub use observers::{Follower, Heard, MOST_FOLLOWERS, Observers, Tap, Tapped, Told};
 
 use crate::policy::Answer;
 use crate::types::{Refusal, Request, Roster, WorkerId};

@@ -44,14 +44,23 @@ struct Watching {
 /// One that gets what it wants on a thread of its own.
 #[derive(Debug, Clone)]
 pub struct Tap {
-    queue: SyncSender<Arc<Observation>>,
+    queue: SyncSender<Told>,
+    /// Which of several observers it is put in, for one that is put in all.
+    source: usize,
     shared: Arc<Shared>,
+}
+
+/// What comes out of a tap.
+#[derive(Debug)]
+pub struct Told {
+    pub source: usize,
+    pub observation: Arc<Observation>,
 }
 
 /// A tap's other end.
 #[derive(Debug)]
 pub struct Tapped {
-    pub queue: Receiver<Arc<Observation>>,
+    pub queue: Receiver<Told>,
     shared: Arc<Shared>,
 }
 
@@ -67,10 +76,16 @@ impl Tap {
     pub fn new() -> (Self, Tapped) {
         let (sender, queue) = sync_channel(TAP_QUEUE);
         let shared = Arc::<Shared>::default();
-        (Self { queue: sender, shared: Arc::clone(&shared) }, Tapped { queue, shared })
+        (Self { queue: sender, source: 0, shared: Arc::clone(&shared) }, Tapped { queue, shared })
     }
 
-    /// How many observations found the queue full.
+    /// The same, for another source.
+    #[must_use]
+    pub fn of(&self, source: usize) -> Self {
+        Self { source, ..self.clone() }
+    }
+
+    /// How many observations found the queue full, or were lost behind it.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.shared.dropped.load(Ordering::Relaxed)
@@ -80,7 +95,8 @@ impl Tap {
         if self.shared.paused.load(Ordering::Relaxed) {
             return;
         }
-        match self.queue.try_send(Arc::clone(observation)) {
+        let told = Told { source: self.source, observation: Arc::clone(observation) };
+        match self.queue.try_send(told) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => {}
             Err(TrySendError::Full(_)) => drop(self.shared.dropped.fetch_add(1, Ordering::Relaxed)),
         }
@@ -88,6 +104,17 @@ impl Tap {
 }
 
 impl Tapped {
+    /// So many came out of it and were lost after all.
+    pub fn lost(&self, count: u64) {
+        self.shared.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many have been lost, in its queue and behind it.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
     /// Wants nothing for now, or something again.
     pub fn pause(&self, observers: &Observers, paused: bool) {
         self.shared.paused.store(paused, Ordering::Relaxed);
@@ -142,13 +169,13 @@ impl Observers {
         self.reckon(&watching);
     }
 
-    /// Has a share of the connections told to a tap from now on.
-    pub fn sample(&self, sampler: Sampler, tap: Tap, share: f64) {
+    /// Has a share of the connections told to a tap from now on; or none any more.
+    pub fn sample(&self, sampler: Sampler, tap: Option<Tap>, share: f64) {
         let at = sampler as usize;
         let mut watching = self.lock();
         if let (Some(place), Some(drawn)) = (watching.samplers.get_mut(at), self.shares.get(at)) {
-            *place = Some(tap);
-            drawn.set(share);
+            drawn.set(if tap.is_some() { share } else { 0.0 });
+            *place = tap;
         }
         self.reckon(&watching);
     }
@@ -297,7 +324,7 @@ mod tests {
         let observers = Observers::default();
         assert_eq!(observers.interest(), Interest::default());
         let (tap, tapped) = Tap::new();
-        observers.sample(Sampler::AccessLog, tap, 1.0);
+        observers.sample(Sampler::AccessLog, Some(tap), 1.0);
         assert!(!observers.watched(), "sessions and the like need not be told");
         let interest = observers.interest();
         assert_eq!(interest, Interest { watched: false, sampled: [true, false] });

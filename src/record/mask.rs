@@ -100,6 +100,13 @@ impl Mask {
         Ok(Self { form, keep, session_key, key, names: BTreeSet::new() })
     }
 
+    /// One with the same pseudonyms for requests that carry their session elsewhere.
+    #[must_use]
+    pub fn with_session_key(&self, session_key: SessionKey) -> Self {
+        let Self { form, keep, key, .. } = self;
+        Self { form: form.clone(), keep: keep.clone(), session_key, key: *key, names: BTreeSet::new() }
+    }
+
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.form == Form::Full

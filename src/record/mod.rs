@@ -15,7 +15,7 @@ mod replay;
 mod report;
 mod writer;
 
-pub use mask::{Form, Keep, KeepError};
+pub use mask::{Form, Keep, KeepError, Mask};
 pub use picture::picture;
 pub use read::{LogError, Problem, Reader};
 pub use replay::{Loads, Replay, ReplayError};

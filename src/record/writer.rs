@@ -40,6 +40,12 @@ impl Writer {
         Ok(Self { mask, began: Instant::now(), roster: None, steps, links: Vec::new(), last: String::new() })
     }
 
+    /// One whose decisions go elsewhere, as the access log's do.
+    #[must_use]
+    pub fn of_decisions(mask: Mask, links: Vec<String>, last: String) -> Self {
+        Self { mask, began: Instant::now(), roster: None, steps: false, links, last }
+    }
+
     /// The first line, and the roster as it is.
     pub fn begin(
         &mut self,
@@ -92,16 +98,25 @@ impl Writer {
     }
 
     fn roster(&mut self, out: &mut String, t: u64, roster: &types::Roster) {
-        if self.roster.replace(roster.version) == Some(roster.version) {
-            return;
+        if self.meet(roster) {
+            line(out, &Roster { t, roster: roster.workers.iter().map(Worker::from).collect() });
         }
-        for worker in roster.workers.iter() {
-            self.mask.worker(&worker.name);
-        }
-        line(out, &Roster { t, roster: roster.workers.iter().map(Worker::from).collect() });
     }
 
-    fn decision(&self, t: u64, routing: &Routing) -> Decision {
+    /// Gets to know the workers of a roster. False when it does already.
+    pub fn meet(&mut self, roster: &types::Roster) -> bool {
+        let new = self.roster.replace(roster.version) != Some(roster.version);
+        if new {
+            for worker in roster.workers.iter() {
+                self.mask.worker(&worker.name);
+            }
+        }
+        new
+    }
+
+    /// A decision as it is to be told.
+    #[must_use]
+    pub fn decision(&self, t: u64, routing: &Routing) -> Decision {
         let masked = self.mask.request(&routing.request);
         let decisive = routing.decisive();
         let words = |text: &String| masked.words(text);

@@ -198,14 +198,14 @@ impl Asking {
     fn run(self) {
         sys::thread::give_way();
         while let Ok(first) = self.tapped.queue.recv() {
-            self.take(&first);
+            self.take(&first.observation);
             while self.chain.in_service() {
                 let mut idle = true;
                 while self.chain.in_service()
                     && let Ok(next) = self.tapped.queue.try_recv()
                 {
                     idle = false;
-                    self.take(&next);
+                    self.take(&next.observation);
                 }
                 if idle {
                     break;

@@ -6,6 +6,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "in a test a panic is the message")]
 #![allow(clippy::print_stdout, reason = "figures for whoever runs a test with --nocapture")]
 
+mod access_log;
 mod balance;
 mod broadcast;
 mod browser;
