@@ -25,6 +25,8 @@ use crate::pipeline::Pipeline;
 use crate::pool::{self, Common, Draft, Pools, Ways};
 use crate::systemd::{Notify, Passed, Watchdog};
 use crate::telemetry::{Event, Telemetry};
+#[cfg(feature = "otlp")]
+use crate::traces::Traces;
 use crate::types::ServerId;
 use crate::worker::{Fatal, JoinSettings, JoinSocket, node, supervisor};
 
@@ -153,6 +155,14 @@ impl App {
         });
         let access_log = access_log.transpose()?;
 
+        #[cfg(feature = "otlp")]
+        let traces = {
+            let problem = |error: String| Problems::one("otlp-endpoint", error);
+            let start =
+                |settings| Traces::start(settings, &pools).map_err(|error| problem(error.to_string()));
+            config.traces().map_err(problem)?.map(start).transpose()?
+        };
+
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let pipeline = Arc::new(Pipeline {
             peek: config.peek.clone(),
@@ -247,6 +257,8 @@ impl App {
             never = watched => never,
         };
         access_log.into_iter().for_each(AccessLog::close);
+        #[cfg(feature = "otlp")]
+        traces.into_iter().for_each(Traces::close);
         report(&telemetry);
         if let Some(path) = &config.ready_file {
             // Nothing is ready any more. It may never have been written.

@@ -36,6 +36,7 @@
 //! | [`shadow`] | a policy asked beside the real one, compared and never heeded |
 //! | [`record`] | recordings of decisions, and other policies asked the same |
 //! | [`access_log`] | a line for each decision, off the path of connections |
+//! | `traces` | spans for a collector, with the feature `otlp` |
 //! | [`drain`] | the phases of a run |
 //! | [`systemd`] | sockets that were opened for us, and who is told how it goes |
 //! | [`sys`] | raw Linux |
@@ -88,5 +89,7 @@ pub mod shadow;
 pub mod sys;
 pub mod systemd;
 pub mod telemetry;
+#[cfg(any(test, feature = "otlp"))]
+pub mod traces;
 pub mod types;
 pub mod worker;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use sidetrack_worker::wire::Luggage;
 use tokio::sync::Semaphore;
+use tracing::{Instrument as _, Span};
 
 use crate::handoff::{self, Routed};
 use crate::observe::{Note, Observation};
@@ -14,7 +15,7 @@ use crate::peek::{self, Headless};
 use crate::pool::{Pool, Pools};
 use crate::route::{Router, Unrouted};
 use crate::sys::socket;
-use crate::telemetry::{Event, Telemetry};
+use crate::telemetry::{Event, Telemetry, spans};
 use crate::types::{Accepted, HeadError, Peeked, Request, WorkerId};
 use crate::worker::{HandedBack, Returned, Undelivered, Why};
 
@@ -38,7 +39,8 @@ impl Pipeline {
     /// life is one poll, done here; only a connection that must wait becomes a task.
     pub fn admit(self: &Arc<Self>, accepted: Accepted) {
         let pipeline = Arc::clone(self);
-        start(async move { pipeline.live(accepted).await });
+        let span = spans::connection(accepted.peer, accepted.server, 0);
+        start(span, async move { pipeline.live(accepted).await });
     }
 
     /// Takes connections that a pool's workers did not get or handed back, for as long as the run lasts.
@@ -46,7 +48,14 @@ impl Pipeline {
         loop {
             for returned in pool.fleet.returned().await {
                 let (pipeline, pool) = (Arc::clone(&self), Arc::clone(&pool));
-                start(async move {
+                let span = match &returned {
+                    Returned::Undelivered { routed, .. } => {
+                        let Routed { accepted, request } = &**routed;
+                        spans::connection(accepted.peer, accepted.server, request.attempt + 1)
+                    }
+                    Returned::HandedBack(back) => spans::connection(None, back.server, 0),
+                };
+                start(span, async move {
                     match returned {
                         Returned::Undelivered { routed, why, from } => {
                             pipeline.again(&pool, routed, why, from).await
@@ -172,8 +181,9 @@ fn tell(pool: &Pool, observation: Option<Observation>) {
 ///
 /// The first poll has no waker that matters: a spawned task is polled again at once, and whatever
 /// it waits for then learns the true one.
-fn start(life: impl Future<Output = ()> + Send + 'static) {
-    let mut life: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(life);
+fn start(span: Span, life: impl Future<Output = ()> + Send + 'static) {
+    let mut life: Pin<Box<dyn Future<Output = ()> + Send>> =
+        if span.is_disabled() { Box::pin(life) } else { Box::pin(life.instrument(span)) };
     if life.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
         drop(tokio::spawn(life));
     }

@@ -60,6 +60,10 @@ pub struct Config {
     pub ready_file: Option<PathBuf>,
     pub log: String,
     pub log_format: Format,
+    /// Where traces are sent.
+    pub otlp_endpoint: Option<String>,
+    /// Of all connections, from 0 to 1.
+    pub otlp_sample: f64,
     pub access_log: Option<PathBuf>,
     /// Of all decisions, from 0 to 1.
     pub access_log_sample: f64,
@@ -202,6 +206,16 @@ impl Config {
         Some(access_log::Settings { path, share: self.access_log_sample, keep: self.access_log_keep.clone() })
     }
 
+    /// Where traces are to be sent, if anywhere.
+    ///
+    /// # Errors
+    /// When that is no collector; in words.
+    #[cfg(feature = "otlp")]
+    pub fn traces(&self) -> Result<Option<crate::traces::Settings>, String> {
+        let settings = |url: &String| crate::traces::Settings::new(url, self.otlp_sample);
+        self.otlp_endpoint.as_ref().map(settings).transpose()
+    }
+
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
         if self.has_default_pool() {
@@ -244,6 +258,17 @@ impl Config {
         }
         if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
             problems.append("", problem);
+        }
+        #[cfg(feature = "otlp")]
+        if let Err(error) = self.traces() {
+            problems.add("otlp-endpoint", error);
+        }
+        #[cfg(not(feature = "otlp"))]
+        if self.otlp_endpoint.is_some() {
+            problems.add(
+                "otlp-endpoint",
+                "this build sends no traces; make one that does with: cargo build --release --features otlp",
+            );
         }
         if self.join_group.is_some() && self.join_socket.is_none() {
             problems.add("join-group", "there is no socket to join at; say where with join-socket");

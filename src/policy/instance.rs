@@ -48,6 +48,16 @@ pub(super) enum Question<'a> {
     Find(&'a str),
 }
 
+impl Question<'_> {
+    /// As the contract calls it.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::Balance => "balance",
+            Self::Find(_) => "find",
+        }
+    }
+}
+
 /// The fuel and time of one call.
 #[derive(Clone, Copy)]
 struct Budget {

@@ -20,6 +20,7 @@ use super::trial::Trial;
 use super::version::{Digest, Version};
 use super::{Event, PolicyLink, Request, Role, lock};
 use crate::observe::Latencies;
+use crate::telemetry::spans;
 use crate::types::{Decision, Roster};
 
 /// A link's versions: the live one and those before.
@@ -176,6 +177,13 @@ impl Slot {
         if !self.in_service() {
             return Reply { generation: self.generation(), ..Reply::default() };
         }
+        let span = spans::policy(&self.name, asked.question.name());
+        let reply = span.in_scope(|| self.ask_live(asked, request));
+        spans::answered(&span, reply.generation, reply.decision.as_ref());
+        reply
+    }
+
+    fn ask_live(&self, asked: &Asked<'_>, request: &mut Request) -> Reply {
         let mut live = lock(&self.live);
         let live = &mut *live;
         live.counts.calls += 1;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::{Cause, Telemetry};
+use super::{Cause, Telemetry, spans};
 use crate::peek::Headless;
 use crate::types::{HeadError, Refusal};
 
@@ -171,6 +171,9 @@ impl Telemetry {
             Event::Refused { peer, refusal, cause } => {
                 counters.refused.one();
                 self.refusals.one(cause, refusal.status);
+                if let Some(span) = spans::current() {
+                    span.record("outcome", cause.name()).record("status", refusal.status);
+                }
                 debug!(?peer, status = refusal.status, reason = refusal.reason, "refused");
             }
             Event::Rerouted { peer, attempt } => {
@@ -190,6 +193,10 @@ impl Telemetry {
                 );
             }
             Event::HandedOff { peer, worker, session, generation } => {
+                if let Some(span) = spans::current() {
+                    span.record("session", session).record("worker", worker);
+                    span.record("generation", generation).record("outcome", "handed-off");
+                }
                 debug!(?peer, worker, session, generation, "handed off");
             }
         }

@@ -3,6 +3,7 @@
 
 mod counters;
 mod events;
+pub mod spans;
 pub mod trace;
 
 pub use counters::{Cause, Counter, Counters, Refusals};

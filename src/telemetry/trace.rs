@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +38,11 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
 
 /// Sends log lines to stderr from now on. A second call changes nothing.
 pub fn start(format: Format, filter: EnvFilter) {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A span's line says how long it took and what came of it.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::CLOSE)
+        .with_writer(std::io::stderr);
     let result = match format {
         Format::Human => {
             let lines = lines.with_target(false).with_ansi(std::io::stderr().is_terminal());

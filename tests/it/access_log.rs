@@ -165,6 +165,33 @@ fn a_reader_who_is_stuck_costs_lines_and_no_connection() {
 }
 
 #[test]
+fn at_level_debug_a_connection_and_each_question_are_spans() {
+    let running = sidetrack(worker("listen.js")).workers(1).with(&["--log", "debug"]).start();
+    get(running.address(), "/pid");
+    running.logged("\"outcome\":\"handed-off\"");
+    let log = running.log();
+    let spans = || {
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "close").map(|line| line["span"].clone())
+    };
+    let connection = spans().find(|span| span["name"] == "connection").expect("a span");
+    assert_eq!(
+        (&connection["worker"], &connection["generation"], &connection["session"], &connection["attempt"]),
+        (&0.into(), &1.into(), &false.into(), &0.into()),
+        "{connection}"
+    );
+    assert!(connection["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{connection}");
+    let policy = spans().find(|span| span["name"] == "policy").expect("a span");
+    assert_eq!(
+        (&policy["link"], &policy["question"], &policy["decision"]),
+        (&"least-connection".into(), &"balance".into(), &"0".into()),
+        "{policy}"
+    );
+    assert!(log.contains("time.busy"), "spans say how long they took");
+    running.stop();
+}
+
+#[test]
 fn a_place_that_cannot_be_written_is_a_wrong_configuration() {
     for (path, words) in [("/nowhere/access.log", "No such file"), ("/", "directory")] {
         let ended = sidetrack(worker("listen.js")).with(&["--access-log", path]).finish();

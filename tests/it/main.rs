@@ -22,6 +22,8 @@ mod hostile;
 mod join;
 mod languages;
 mod limits;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod peers;
 mod policy;
 mod pools;
