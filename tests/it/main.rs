@@ -22,6 +22,7 @@ mod hostile;
 mod join;
 mod languages;
 mod limits;
+mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod peers;
