@@ -161,7 +161,7 @@ fn buckets(times: &Latencies) -> Vec<(f64, u64)> {
             ((1_u64 << to) as f64 / 1e9, count)
         })
         .collect();
-    buckets.push((f64::MAX, times.between(from, 64)));
+    buckets.push((f64::INFINITY, times.between(from, 64)));
     buckets
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use crate::support::{Client, admin, eventually, get, root, sidetrack, worker};
 
@@ -174,6 +175,41 @@ fn documentation_dashboard_and_alerts_are_about_what_there_is() {
     let wrong =
         "sum by (shelf) (sidetrack_accepted_total{colour=\"red\"}) / sidetrack_nothing_total {{wheel}}";
     assert_eq!(scrape.complaints(wrong).len(), 4, "{:?}", scrape.complaints(wrong));
+}
+
+#[test]
+fn versions_have_their_own_figures_and_old_ones_are_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let path = socket.display().to_string();
+    let running = sidetrack(worker("listen.js")).policy("random").with(&["--admin", &path]).start();
+    let set = |policy: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
+        command.args(["policy", "set", policy, "--admin"]).arg(&socket).output().expect("it starts").status
+    };
+    for round in 0..6 {
+        get(running.address(), "/pid");
+        get(running.address(), "/pid");
+        assert!(set(["round-robin", "random"][round % 2]).success());
+    }
+    assert!(!set("/nowhere/mine.wasm").success());
+    let text = admin(&socket, "/metrics");
+    let calls: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("sidetrack_policy_calls_total{link=\"random\","))
+        .collect();
+    let expected = ["4\"} 2", "5\"} 2", "6\"} 2", "7\"} 0"].map(|end| format!("generation=\"{end}"));
+    let mut sorted = calls.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, expected, "{calls:?}");
+    for (result, count) in [("taken", 6), ("refused", 1), ("quarantined", 0), ("returned", 0)] {
+        let line = format!("sidetrack_policy_swaps_total{{link=\"random\",result=\"{result}\"}} {count}\n");
+        assert!(text.contains(&line), "{line} is missing");
+    }
+    // Each is in one bucket, and the last bucket has them all.
+    let all = "sidetrack_policy_call_seconds_bucket{le=\"+Inf\",link=\"random\",generation=\"6\"} 2\n";
+    assert!(text.contains(all), "{text}");
+    running.stop();
 }
 
 #[test]
