@@ -9,8 +9,8 @@
 //! divided by the connections, median over the rounds. Rounds alternate between the policies, so
 //! that a noisy moment meets all of them; the rate is printed for orientation only.
 //!
-//! With `--watched` it compares sidetrack alone with sidetrack that has a shadow policy, and one whose
-//! decisions are recorded. The column `routing` is the CPU time of the thread that routes: what somebody
+//! With `--watched` it compares sidetrack alone with sidetrack that has a shadow policy, one whose
+//! decisions are recorded, and ones with an access log of all decisions or one in a hundred. The column `routing` is the CPU time of the thread that routes: what somebody
 //! who watches costs there is what connections pay.
 //!
 //! CPU time too depends on the machine and its neighbours. So each round also measures the *floor*
@@ -40,10 +40,12 @@ const WORKERS: usize = 2;
 /// What is compared: a name, and how it is run.
 const POLICIES: [Row; 3] =
     [Row::policy("least-connection"), Row::policy("native:least-connection"), Row::policy("round-robin")];
-const WATCHED: [Row; 3] = [
+const WATCHED: [Row; 5] = [
     Row::policy("least-connection"),
     Row { name: "and a shadow", shadow: Some("power-of-two"), ..Row::policy("least-connection") },
     Row { name: "and a recording", recorded: true, ..Row::policy("least-connection") },
+    Row { name: "and an access log", logged: Some("1"), ..Row::policy("least-connection") },
+    Row { name: "and 1 % of one", logged: Some("0.01"), ..Row::policy("least-connection") },
 ];
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
 
@@ -53,11 +55,13 @@ struct Row {
     policy: &'static str,
     shadow: Option<&'static str>,
     recorded: bool,
+    /// The share of decisions in an access log.
+    logged: Option<&'static str>,
 }
 
 impl Row {
     const fn policy(policy: &'static str) -> Self {
-        Self { name: policy, policy, shadow: None, recorded: false }
+        Self { name: policy, policy, shadow: None, recorded: false, logged: None }
     }
 }
 
@@ -87,13 +91,13 @@ fn main() {
     let connections = option("--connections", 20_000);
     let rounds = option("--rounds", 5);
     let watched = std::env::args().any(|word| word == "--watched");
-    let rows = if watched { WATCHED } else { POLICIES };
-    let running = rows.map(start);
+    let rows: &[Row] = if watched { &WATCHED } else { &POLICIES };
+    let running: Vec<Running> = rows.iter().copied().map(start).collect();
     for Running { sidetrack, .. } in &running {
         load(sidetrack.address, connections / 10);
     }
     let mut floors = Vec::new();
-    let mut results: Vec<Vec<Round>> = rows.map(|_| Vec::new()).into_iter().collect();
+    let mut results: Vec<Vec<Round>> = rows.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {
         floors.push(floor(2_000).as_secs_f64() * 1e6);
         for (Running { sidetrack, .. }, results) in running.iter().zip(&mut results) {
@@ -133,6 +137,8 @@ fn start(row: Row) -> Running {
     let admin = folder.path().join("admin.sock").display().to_string();
     let mut words = vec!["--policy", row.policy, "--admin", &admin];
     words.extend(row.shadow.iter().flat_map(|shadow| ["--shadow", shadow]));
+    let log = folder.path().join("access.log").display().to_string();
+    words.extend(row.logged.iter().flat_map(|share| ["--access-log", &log, "--access-log-sample", share]));
     let sidetrack = Peer::sidetrack_with(row.name, Path::new(tiny), WORKERS, &words);
     let recorder = row.recorded.then(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));

@@ -42,7 +42,7 @@ impl Line {
     pub(super) fn new(writer: &Writer, at: Instant, routing: &Routing, queries: bool) -> Self {
         let decision = writer.decision(0, routing);
         let why = why(&decision);
-        let Decision { method, target, peer, session, attempt, refused, link, generation, .. } = decision;
+        let Decision { method, target, peer, session, attempt, refused, generation, .. } = decision;
         let path = match target.split_once('?') {
             Some((path, _)) if !queries => path.to_owned(),
             _ => target,
@@ -56,7 +56,7 @@ impl Line {
             path,
             session,
             worker: routing.outcome.as_ref().ok().map(|worker| routing.name(*worker)),
-            link,
+            link: routing.link().map(str::to_owned),
             generation,
             why,
             attempt,

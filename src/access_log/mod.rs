@@ -20,6 +20,7 @@ use file::LogFile;
 use crate::observe::{Sampler, Tap, Tapped, Told, What};
 use crate::pool::Pools;
 use crate::record::{Form, Keep, Mask, Writer};
+use crate::session::SessionKey;
 
 /// What comes within so long is written together: routing is not to wake somebody for every connection.
 const TOGETHER: Duration = Duration::from_millis(5);
@@ -56,19 +57,10 @@ impl AccessLog {
     /// When the file cannot be opened, or there is no thread or randomness to be had.
     pub fn start(settings: &Settings, pools: &Arc<Pools>) -> io::Result<Self> {
         let file = LogFile::open(&settings.path)?;
-        let mut masks = None;
-        let mut writers = Vec::new();
-        for pool in pools.iter() {
-            let key = pool.router.settings.session_key.clone();
-            let mask = match &masks {
-                None => Mask::new(Form::Hashed, settings.keep.clone(), key)?,
-                Some(first) => Mask::with_session_key(first, key),
-            };
-            masks.get_or_insert_with(|| mask.with_session_key(pool.router.settings.session_key.clone()));
-            let chain = pool.policy.describe();
-            let links = chain.links.iter().map(|link| link.name.clone()).collect();
-            writers.push(Writer::of_decisions(mask, links, chain.fallback.to_string()));
-        }
+        // One key for all of them: a client of two pools has one pseudonym.
+        let mask = Mask::new(Form::Hashed, settings.keep.clone(), SessionKey::Query(String::new()))?;
+        let keys = pools.iter().map(|pool| pool.router.settings.session_key.clone());
+        let writers = keys.map(|key| Writer::of_decisions(mask.with_session_key(key))).collect();
         let (tap, tapped) = Tap::new();
         let reopen = Arc::<AtomicBool>::default();
         let (end, ended) = channel();

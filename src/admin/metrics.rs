@@ -296,7 +296,7 @@ impl Page<'_, '_> {
         self.counters("policy_bad_answers", "Answers nobody could act upon", bad)?;
         let metric = self.0.encode_descriptor(
             "policy_call",
-            "How long a question took",
+            "How long a question took, of one in eight",
             Some(&Unit::Seconds),
             MetricType::Histogram,
         )?;

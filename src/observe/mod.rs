@@ -94,6 +94,14 @@ impl Routing {
         self.balanced.as_ref().or_else(found)
     }
 
+    /// The link that gave it, by name; known where its reasons were asked for.
+    #[must_use]
+    pub fn link(&self) -> Option<&str> {
+        let answer = self.decisive()?;
+        let decided = answer.steps.iter().rev().find(|step| step.decision.as_ref() == Some(&answer.decision));
+        decided.map(|step| step.link.as_str())
+    }
+
     /// A worker's name, also of one that has left the roster since.
     #[must_use]
     pub fn name(&self, worker: WorkerId) -> String {

@@ -84,7 +84,7 @@ pub struct VersionCounts {
 pub struct VersionFigures {
     pub generation: u64,
     pub counts: VersionCounts,
-    /// How long its calls took.
+    /// How long its calls took, as far as they were timed.
     pub latencies: Latencies,
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Live {
     pub(super) counts: Counts,
     /// The counts when this version began.
     pub(super) counted_before: Counts,
-    /// How long its calls took.
+    /// How long its calls took, as far as they were timed.
     pub(super) latencies: Latencies,
     /// Versions before, the latest last.
     pub(super) past: VecDeque<Tenure>,

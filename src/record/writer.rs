@@ -42,7 +42,8 @@ impl Writer {
 
     /// One whose decisions go elsewhere, as the access log's do.
     #[must_use]
-    pub fn of_decisions(mask: Mask, links: Vec<String>, last: String) -> Self {
+    pub fn of_decisions(mask: Mask) -> Self {
+        let (links, last) = (Vec::new(), String::new());
         Self { mask, began: Instant::now(), roster: None, steps: false, links, last }
     }
 

@@ -64,9 +64,7 @@ impl Traces {
         let (end, ended) = channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Settings { endpoint, share } = settings;
-        let names = pools.iter().map(|pool| pool.policy.describe());
-        let names = names.map(|chain| chain.links.iter().map(|link| link.name.clone()).collect()).collect();
-        let sending = Sending { endpoint, runtime, resource: Resource::new(names), tapped, said: (0, None) };
+        let sending = Sending { endpoint, runtime, resource: Resource::new(), tapped, said: (0, None) };
         thread::Builder::new().name("traces".into()).spawn(move || {
             sending.run();
             drop(end);
@@ -125,7 +123,7 @@ impl Sending {
 
     fn send(&self, batch: &[Told]) -> Result<(), String> {
         let routings = batch.iter().filter_map(|told| match &told.observation.what {
-            What::Routed(routing) => Some((told.source, told.observation.at, &**routing)),
+            What::Routed(routing) => Some((told.observation.at, &**routing)),
             _ => None,
         });
         match self.resource.message(routings) {

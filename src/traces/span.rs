@@ -7,117 +7,108 @@ use serde_json::{Value, json};
 
 use super::parent::Parent;
 use crate::observe::{Call, Routing};
-use crate::policy::LinkName;
 
 /// Kinds of spans, and the one status that is not left out.
 const INTERNAL: u8 = 1;
 const SERVER: u8 = 2;
 const ERROR: u8 = 2;
 
-/// Who sends spans, and how the links of its pools are called.
+/// Who sends spans.
 #[derive(Debug)]
-pub(super) struct Resource {
-    attributes: Value,
-    links: Vec<Vec<String>>,
-}
+pub(super) struct Resource(Value);
 
 impl Resource {
-    pub(super) fn new(links: Vec<Vec<String>>) -> Self {
+    pub(super) fn new() -> Self {
         // Other programs of the machine are told their names like this too.
         let name = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
-        let attributes = json!([
+        Self(json!([
             text("service.name", name.as_deref().unwrap_or("sidetrack")),
             text("service.version", env!("CARGO_PKG_VERSION")),
             number("process.pid", u64::from(std::process::id())),
-        ]);
-        Self { attributes, links }
+        ]))
     }
 
-    /// A message of all spans of these connections, each with its pool and the time of its decision. None when
-    /// there is nothing to send.
+    /// A message of all spans of these connections, each with the time of its decision. None when there is
+    /// nothing to send.
     pub(super) fn message<'a>(
         &self,
-        routings: impl Iterator<Item = (usize, Instant, &'a Routing)>,
+        routings: impl Iterator<Item = (Instant, &'a Routing)>,
     ) -> Option<String> {
         let clock = Clock::now();
-        let spans: Vec<Value> =
-            routings.flat_map(|(pool, at, routing)| self.spans(&clock, pool, at, routing)).collect();
+        let spans: Vec<Value> = routings.flat_map(|(at, routing)| spans(&clock, at, routing)).collect();
         let scope = json!({ "name": "sidetrack", "version": env!("CARGO_PKG_VERSION") });
         (!spans.is_empty()).then(|| {
             json!({ "resourceSpans": [{
-                "resource": { "attributes": self.attributes },
+                "resource": { "attributes": self.0 },
                 "scopeSpans": [{ "scope": scope, "spans": spans }],
             }] })
             .to_string()
         })
     }
+}
 
-    /// The connection's span first. None when whoever asked has decided that their trace is not kept.
-    fn spans(&self, clock: &Clock, pool: usize, at: Instant, routing: &Routing) -> Vec<Value> {
-        let parent = Parent::of(&routing.request.head);
-        if parent.as_ref().is_some_and(|parent| !parent.sampled) {
-            return Vec::new();
-        }
-        let (above, trace) = match parent {
-            Some(parent) => (Some(parent.span), parent.trace),
-            None => (None, id(16)),
-        };
-        let own = id(8);
-        let mut span = json!({
-            "traceId": trace,
-            "spanId": own,
-            "name": "connection",
-            "kind": SERVER,
-            "startTimeUnixNano": clock.at(routing.began),
-            "endTimeUnixNano": clock.at(at),
-            "attributes": self.attributes(pool, routing),
-        });
-        if let Some(above) = above {
-            span["parentSpanId"] = above.into();
-        }
-        if routing.outcome.as_ref().is_err_and(|refusal| refusal.status >= 500) {
-            span["status"] = json!({ "code": ERROR });
-        }
-        let calls = routing.calls.iter().map(|call| policy(clock, &trace, &own, call));
-        std::iter::once(span).chain(calls).collect()
+/// The connection's span first. None when whoever asked has decided that their trace is not kept.
+fn spans(clock: &Clock, at: Instant, routing: &Routing) -> Vec<Value> {
+    let parent = Parent::of(&routing.request.head);
+    if parent.as_ref().is_some_and(|parent| !parent.sampled) {
+        return Vec::new();
     }
+    let (above, trace) = match parent {
+        Some(parent) => (Some(parent.span), parent.trace),
+        None => (None, id(16)),
+    };
+    let own = id(8);
+    let mut span = json!({
+        "traceId": trace,
+        "spanId": own,
+        "name": "connection",
+        "kind": SERVER,
+        "startTimeUnixNano": clock.at(routing.began),
+        "endTimeUnixNano": clock.at(at),
+        "attributes": attributes(routing),
+    });
+    if let Some(above) = above {
+        span["parentSpanId"] = above.into();
+    }
+    if routing.outcome.as_ref().is_err_and(|refusal| refusal.status >= 500) {
+        span["status"] = json!({ "code": ERROR });
+    }
+    let calls = routing.calls.iter().map(|call| policy(clock, &trace, &own, call));
+    std::iter::once(span).chain(calls).collect()
+}
 
-    fn attributes(&self, pool: usize, routing: &Routing) -> Vec<Value> {
-        let request = &routing.request;
-        let mut attributes = vec![
-            text("http.request.method", request.head.method()),
-            text("url.path", request.head.path()),
-            json!({ "key": "sidetrack.session", "value": { "boolValue": request.session.is_some() } }),
-            number("sidetrack.attempt", u64::from(request.attempt)),
-        ];
-        if let Some(peer) = request.peer {
-            attributes.push(text("client.address", &peer.ip().to_string()));
-            attributes.push(number("client.port", u64::from(peer.port())));
-        }
-        match &routing.outcome {
-            Ok(worker) => {
-                attributes.push(text("sidetrack.outcome", "handed-off"));
-                attributes.push(text("sidetrack.worker", &routing.name(*worker)));
-            }
-            Err(refusal) => {
-                attributes.push(text("sidetrack.outcome", "refused"));
-                attributes.push(number("http.response.status_code", u64::from(refusal.status)));
-            }
-        }
-        if let Some(answer) = routing.decisive() {
-            attributes.push(number("sidetrack.generation", answer.generation));
-            let links = self.links.get(pool);
-            if let LinkName::Link(place) = answer.link
-                && let Some(link) = links.and_then(|links| links.get(place))
-            {
-                attributes.push(text("sidetrack.link", link));
-            }
-            if let Some(why) = &answer.explanation {
-                attributes.push(text("sidetrack.why", why));
-            }
-        }
-        attributes
+fn attributes(routing: &Routing) -> Vec<Value> {
+    let request = &routing.request;
+    let mut attributes = vec![
+        text("http.request.method", request.head.method()),
+        text("url.path", short(request.head.path())),
+        json!({ "key": "sidetrack.session", "value": { "boolValue": request.session.is_some() } }),
+        number("sidetrack.attempt", u64::from(request.attempt)),
+    ];
+    if let Some(peer) = request.peer {
+        attributes.push(text("client.address", &peer.ip().to_string()));
+        attributes.push(number("client.port", u64::from(peer.port())));
     }
+    match &routing.outcome {
+        Ok(worker) => {
+            attributes.push(text("sidetrack.outcome", "handed-off"));
+            attributes.push(text("sidetrack.worker", &routing.name(*worker)));
+        }
+        Err(refusal) => {
+            attributes.push(text("sidetrack.outcome", "refused"));
+            attributes.push(number("http.response.status_code", u64::from(refusal.status)));
+        }
+    }
+    if let Some(answer) = routing.decisive() {
+        attributes.push(number("sidetrack.generation", answer.generation));
+        if let Some(link) = routing.link() {
+            attributes.push(text("sidetrack.link", link));
+        }
+        if let Some(why) = &answer.explanation {
+            attributes.push(text("sidetrack.why", why));
+        }
+    }
+    attributes
 }
 
 fn policy(clock: &Clock, trace: &str, above: &str, call: &Call) -> Value {
@@ -159,6 +150,12 @@ fn number(key: &str, value: u64) -> Value {
     json!({ "key": key, "value": { "intValue": value.to_string() } })
 }
 
+/// A path may be as long as a head, and a collector takes no endless messages.
+fn short(path: &str) -> &str {
+    const LONGEST: usize = 1024;
+    path.get(..path.floor_char_boundary(LONGEST)).unwrap_or(path)
+}
+
 /// A random id of so many bytes, not all of them zero.
 fn id(bytes: usize) -> String {
     let mut id: String = (0..bytes).map(|_| format!("{:02x}", fastrand::u8(..))).collect();
@@ -173,7 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::policy::Answer;
+    use crate::policy::{Answer, LinkName, Step};
     use crate::types::{Decision, Head, Refusal, Request, Roster, WorkerId};
 
     fn routing(headers: &[(String, String)], outcome: Result<WorkerId, Refusal>) -> Routing {
@@ -194,7 +191,12 @@ mod tests {
                 generation: 3,
                 link: LinkName::Link(0),
                 explanation: Some("because".into()),
-                steps: vec![],
+                steps: vec![Step {
+                    link: "mine".into(),
+                    generation: 3,
+                    decision: Some(Decision::Worker(WorkerId(7))),
+                    explanation: None,
+                }],
             }),
             outcome,
             took: Duration::from_micros(5),
@@ -205,9 +207,9 @@ mod tests {
     }
 
     fn spans(routing: &Routing) -> Vec<Value> {
-        let resource = Resource::new(vec![vec!["mine".into()]]);
+        let resource = Resource::new();
         let at = routing.began + Duration::from_micros(20);
-        let Some(message) = resource.message(std::iter::once((0, at, routing))) else { return vec![] };
+        let Some(message) = resource.message(std::iter::once((at, routing))) else { return vec![] };
         let message: Value = serde_json::from_str(&message).unwrap();
         let resource = &message["resourceSpans"][0];
         assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "sidetrack");
