@@ -594,7 +594,10 @@ pub const KEYS: &[Key] = &[
         group: "Output",
         kind: Kind::Many,
         apply: |config, given| {
-            let keep = |text: &String| text.parse::<Keep>().map_err(|error| error.to_string());
+            let keep = |text: &String| match text.parse() {
+                Ok(keep @ (Keep::Session | Keep::Peer | Keep::Query(_))) => Ok(keep),
+                _ => Err(format!("expected session, peer or query:NAME, found \"{text}\"")),
+            };
             config.access_log_keep = given.list()?.iter().map(keep).collect::<Result<_, _>>()?;
             Ok(())
         },

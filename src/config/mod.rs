@@ -223,8 +223,21 @@ impl Config {
         }
         problems.append("", self.check_patience());
         pool::check(self, problems);
-        if let Some(problem) = no_folder("ready-file", self.ready_file.as_deref()) {
-            problems.append("", problem);
+        for (key, path) in [("ready-file", &self.ready_file), ("access-log", &self.access_log)] {
+            if let Some(problem) = no_folder(key, path.as_deref()) {
+                problems.append("", problem);
+            }
+        }
+        #[cfg(feature = "otlp")]
+        if let Err(error) = self.traces() {
+            problems.add("otlp-endpoint", error);
+        }
+        #[cfg(not(feature = "otlp"))]
+        if self.otlp_endpoint.is_some() {
+            problems.add(
+                "otlp-endpoint",
+                "this build sends no traces; make one that does with: cargo build --release --features otlp",
+            );
         }
     }
 
@@ -258,17 +271,6 @@ impl Config {
         }
         if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
             problems.append("", problem);
-        }
-        #[cfg(feature = "otlp")]
-        if let Err(error) = self.traces() {
-            problems.add("otlp-endpoint", error);
-        }
-        #[cfg(not(feature = "otlp"))]
-        if self.otlp_endpoint.is_some() {
-            problems.add(
-                "otlp-endpoint",
-                "this build sends no traces; make one that does with: cargo build --release --features otlp",
-            );
         }
         if self.join_group.is_some() && self.join_socket.is_none() {
             problems.add("join-group", "there is no socket to join at; say where with join-socket");
