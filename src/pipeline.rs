@@ -110,22 +110,28 @@ impl Pipeline {
             session: routed.request.session.is_some(),
             generation: choice.generation,
         });
-        let observation = note.finish(&routed.request, Ok(choice.worker));
-        let handed_off = fleet.hand_off(choice.worker, routed);
-        tell(pool, observation);
-        let Err(Undelivered(routed)) = handed_off else { return };
+        let mut observation = note.finish(&routed.request, Ok(choice.worker));
+        let Err(Undelivered(routed)) = fleet.hand_off(choice.worker, routed) else {
+            return tell(pool, observation);
+        };
 
         // No place there. A session that lives has nowhere else to go; anybody else may have the rest.
         let lives = routed.request.session.is_some() && !choice.unknown;
         let another = if lives { None } else { router.another(server, choice.worker) };
         let routed = match another {
             Some(worker) => match fleet.hand_off(worker, routed) {
-                Ok(()) => return,
+                Ok(()) => {
+                    observation.iter_mut().for_each(|told| told.went(Ok(worker)));
+                    return tell(pool, observation);
+                }
                 Err(Undelivered(routed)) => routed,
             },
             None => routed,
         };
-        self.refuse(routed.accepted, &Router::no_worker()).await;
+        let unrouted = Router::no_worker();
+        observation.iter_mut().for_each(|told| told.went(Err(&unrouted.refusal)));
+        tell(pool, observation);
+        self.refuse(routed.accepted, &unrouted).await;
     }
 
     /// A worker did not get the connection and has read nothing of it: as if it were new.
@@ -133,7 +139,10 @@ impl Pipeline {
         routed.request.attempt += 1;
         let waited_for_its_owner = why == Why::Overdue && routed.request.session.is_some();
         if waited_for_its_owner || routed.request.attempt > MOST_ATTEMPTS {
-            return self.refuse(routed.accepted, &Router::no_worker()).await;
+            let unrouted = Router::no_worker();
+            let note = Note::begin(pool.observers.interest());
+            tell(pool, note.finish(&routed.request, Err(&unrouted.refusal)));
+            return self.refuse(routed.accepted, &unrouted).await;
         }
         let (peer, attempt) = (routed.accepted.peer, routed.request.attempt);
         self.telemetry.emit(Event::Rerouted { peer, attempt });

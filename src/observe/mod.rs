@@ -214,6 +214,13 @@ impl Observation {
         Self { at: Instant::now(), interest: Interest::of_watchers(), what: What::Routed(Box::new(routing)) }
     }
 
+    /// Where a connection went in the end, when that is not where it was to go.
+    pub fn went(&mut self, outcome: Result<WorkerId, &Refusal>) {
+        if let What::Routed(routing) = &mut self.what {
+            routing.outcome = outcome.map_err(Clone::clone);
+        }
+    }
+
     /// Something that policies are told.
     #[must_use]
     pub fn event(event: crate::policy::Event<'_>) -> Self {

@@ -10,7 +10,7 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use crate::guests::guest;
-use crate::support::{Client, admin, eventually, get, poll_session, session_at, sidetrack, worker};
+use crate::support::{Client, admin, eventually, fake, get, poll_session, session_at, sidetrack, worker};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -78,6 +78,47 @@ fn a_policy_says_why() {
     get(running.address(), "/explain");
     let line = until(&path, 1).remove(0);
     assert_eq!((&line["why"], &line["worker"]), (&"because".into(), &"w0".into()), "{line}");
+    running.stop();
+}
+
+#[test]
+fn what_is_refused_after_all_has_a_line_that_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [full, never] = ["full.log", "never.log"].map(|name| folder.path().join(name));
+    // A worker that takes one connection, and says nothing about it.
+    let flags = ["--window", "1", "--queue", "0", "--unresponsive-after", "20s"];
+    let running = sidetrack(fake(&["never-ack"]))
+        .workers(1)
+        .with(&flags)
+        .with(&["--access-log", &full.display().to_string()])
+        .start();
+    let _first = Client::with(running.address(), "GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(until(&full, 1)[0]["outcome"], "handed-off");
+    assert_eq!(get(running.address(), "/").status, 503);
+    let line = until(&full, 2).remove(1);
+    assert_eq!(
+        (&line["outcome"], &line["status"], &line["worker"]),
+        (&"refused".into(), &503.into(), &Value::Null)
+    );
+    assert_eq!(line["why"], "no worker is ready");
+    running.terminate();
+
+    // One that takes none.
+    let running =
+        sidetrack(fake(&["nack"])).workers(1).with(&["--access-log", &never.display().to_string()]).start();
+    assert_eq!(get(running.address(), "/").status, 503);
+    let lines = until(&never, 5);
+    let outcomes: Vec<_> =
+        lines.iter().map(|line| (line["attempt"].as_u64(), line["outcome"].as_str())).collect();
+    let refused = (Some(4), Some("refused"));
+    assert_eq!(
+        outcomes,
+        [0, 1, 2, 3]
+            .map(|attempt| (Some(attempt), Some("handed-off")))
+            .into_iter()
+            .chain([refused])
+            .collect::<Vec<_>>()
+    );
     running.stop();
 }
 
