@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access_log::AccessLog;
-use crate::admin::{self, Admin, Authority, Limits};
+use crate::admin::{self, Admin, Authority};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::listener::{self, Bound, Gate, Servers};
@@ -196,12 +196,7 @@ impl App {
                 servers: Arc::clone(&servers),
                 telemetry: Arc::clone(&telemetry),
                 permits: Arc::clone(&permits),
-                limits: Limits {
-                    pending: config.max_pending,
-                    sessions: config.max_sessions,
-                    window: config.worker.window,
-                    queue: config.worker.queue,
-                },
+                pending_limit: config.max_pending,
                 started: SystemTime::now(),
             }));
         }

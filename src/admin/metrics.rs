@@ -82,27 +82,15 @@ impl Collector for Scrape {
         let pools = &authority.pools;
         let sessions = pools.iter().map(|pool| (labels(pools, pool), pool.sessions.len() as f64));
         page.gauges("sessions", "Sessions in the table", None, sessions)?;
-        page.gauge("session_limit", "The most there may be", None, authority.limits.sessions as f64)?;
-        let pending = authority.limits.pending.saturating_sub(authority.permits.available_permits());
+        let pending = authority.pending_limit.saturating_sub(authority.permits.available_permits());
         page.gauge(
             "pending",
             "Connections between accept and a worker's acknowledgement",
             None,
             pending as f64,
         )?;
-        page.gauge("pending_limit", "The most there may be", None, authority.limits.pending as f64)?;
-        page.gauge(
-            "worker_window",
-            "Connections a worker may have unacknowledged",
-            None,
-            authority.limits.window as f64,
-        )?;
-        page.gauge(
-            "worker_queue",
-            "Connections that may wait for a place in a worker's window",
-            None,
-            authority.limits.queue as f64,
-        )?;
+        page.gauge("pending_limit", "The most there may be", None, authority.pending_limit as f64)?;
+        page.limits(pools)?;
         page.workers(&by_slot(&of_each(pools, |pool| pool.fleet.census())))?;
         page.policies(&of_each(pools, |pool| pool.policy.describe().links))?;
         let fallback = pools.iter().map(|pool| (labels(pools, pool), pool.policy.describe().fallback_calls));
@@ -172,6 +160,25 @@ impl Page<'_, '_> {
     fn build(&mut self) -> fmt::Result {
         let metric = self.0.encode_descriptor("build", "The running version", None, MetricType::Info)?;
         Info::new([("version", env!("CARGO_PKG_VERSION"))]).encode(metric)
+    }
+
+    fn limits(&mut self, pools: &Pools) -> fmt::Result {
+        let rows = |value: fn(&Pool) -> usize| {
+            pools.iter().map(move |pool| (labels(pools, pool), value(pool) as f64)).collect::<Vec<_>>()
+        };
+        self.gauges("session_limit", "The most there may be", None, rows(|pool| pool.sessions.limit()))?;
+        self.gauges(
+            "worker_window",
+            "Connections a worker may have unacknowledged",
+            None,
+            rows(|pool| pool.fleet.room().0),
+        )?;
+        self.gauges(
+            "worker_queue",
+            "Connections that may wait for a place in a worker's window",
+            None,
+            rows(|pool| pool.fleet.room().1),
+        )
     }
 
     fn workers(&mut self, slots: &[Labelled<SlotFigures>]) -> fmt::Result {

@@ -42,7 +42,7 @@ pub use console::carry_out;
 pub use ctl::{Ctl, Question};
 pub use place::{PlaceError, at, own};
 pub use recorder::{Recording, record};
-pub use server::{Admin, Authority, Limits};
+pub use server::{Admin, Authority};
 pub use tail::Filter;
 
 /// A path, about a pool if one is named.

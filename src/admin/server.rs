@@ -34,7 +34,7 @@ pub struct Authority {
     pub telemetry: Arc<Telemetry>,
     /// One for each connection that may be pending.
     pub permits: Arc<Semaphore>,
-    pub limits: Limits,
+    pub pending_limit: usize,
     /// When the run began.
     pub started: SystemTime,
 }
@@ -56,16 +56,6 @@ impl FromRequestParts<Authority> for Chosen {
 fn named_pool(query: &str) -> Option<String> {
     let name = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "pool");
     name.map(|(_, name)| name.into_owned())
-}
-
-/// What the run allows itself.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub pending: usize,
-    pub sessions: usize,
-    /// For each worker.
-    pub window: usize,
-    pub queue: usize,
 }
 
 /// The bound socket. Its file goes with the value.

@@ -149,6 +149,12 @@ impl SessionTable {
         self.lock().len()
     }
 
+    /// How many may be.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// True when no session is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {

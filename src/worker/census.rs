@@ -33,6 +33,12 @@ pub struct WorkerReport {
 }
 
 impl Fleet {
+    /// How many connections each worker may have unacknowledged, and how many more may wait.
+    #[must_use]
+    pub const fn room(&self) -> (usize, usize) {
+        (self.settings.window, self.settings.queue)
+    }
+
     /// All workers, in the order of their slots.
     #[must_use]
     pub fn census(&self) -> Vec<WorkerReport> {
