@@ -183,7 +183,7 @@ fn the_most_particular_host_counts_and_nobodys_is_not_found() {
     }
     drop(client);
     let admin = scene.admin();
-    assert_eq!(figure(&metrics(&admin), "sidetrack_refusals_total{status=\"404\"}"), 4.0);
+    assert_eq!(figure(&metrics(&admin), "sidetrack_refusals_total{reason=\"no_pool\",status=\"404\"}"), 4.0);
     assert_eq!(running.stop().count("refused"), 4);
 }
 
