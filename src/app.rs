@@ -20,6 +20,7 @@ use crate::access_log::AccessLog;
 use crate::admin::{self, Admin, Authority};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
+use crate::front::Front;
 use crate::listener::{self, Bound, Gate, Servers};
 use crate::pipeline::Pipeline;
 use crate::pool::{self, Common, Draft, Pools, Ways};
@@ -121,7 +122,8 @@ impl App {
         let mut watchdog = Watchdog::new();
 
         let opened = adopt(passed.listeners(), config.peek.timeout)?;
-        let servers = Servers::new(&config.listens(), opened, config.peek.timeout).map_err(bind_problems)?;
+        let servers = Servers::new(&config.listens(), opened, config.opening, config.peek.timeout)
+            .map_err(bind_problems)?;
         let shim = config.each().any(|(_, config)| config.shim);
         let shim = shim.then(node::Shim::write).transpose().map_err(|error| trouble("shim", error))?;
         let servers = Arc::new(servers);
@@ -164,13 +166,15 @@ impl App {
         };
 
         let permits = Arc::new(Semaphore::new(config.max_pending));
+        let (drain, phases) = Drain::new();
         let pipeline = Arc::new(Pipeline {
+            front: Front::new(config.front.clone(), config.peek.clone()),
             peek: config.peek.clone(),
             pools: Arc::clone(&pools),
             permits: Arc::clone(&permits),
+            phases: phases.clone(),
             telemetry: Arc::clone(&telemetry),
         });
-        let (drain, phases) = Drain::new();
         let gate =
             Gate { permits: Arc::clone(&permits), telemetry: Arc::clone(&telemetry), phases: phases.clone() };
         let mut listeners = JoinSet::new();

@@ -23,6 +23,7 @@
 //! | [`pipeline`] | a connection's whole life on one page |
 //! | [`pool`] | one command's workers and what decides among them |
 //! | [`listener`] | bind, permit, accept; which socket feeds which server of the workers |
+//! | [`front`] | who a client truly is when a proxy is in front; client limits, health checks |
 //! | [`peek`] | the request head, bounded and timed, not consumed |
 //! | [`session`] | where a request carries its session id; session → worker |
 //! | [`policy`] | the WebAssembly host and the chain with its native last link |
@@ -74,6 +75,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod front;
 pub mod handoff;
 pub mod join;
 pub mod listener;

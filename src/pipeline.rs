@@ -9,14 +9,16 @@ use sidetrack_worker::wire::Luggage;
 use tokio::sync::Semaphore;
 use tracing::{Instrument as _, Span};
 
+use crate::drain::{Phase, Phases};
+use crate::front::{self, Front};
 use crate::handoff::{self, Routed};
 use crate::observe::{Note, Observation};
 use crate::peek::{self, Headless};
 use crate::pool::{Pool, Pools};
 use crate::route::{Router, Unrouted};
 use crate::sys::socket;
-use crate::telemetry::{Event, Telemetry, spans};
-use crate::types::{Accepted, HeadError, Peeked, Request, WorkerId};
+use crate::telemetry::{Cause, Event, Telemetry, spans};
+use crate::types::{Accepted, Head, HeadError, Opening, Peeked, Request, WorkerId};
 use crate::worker::{HandedBack, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
@@ -25,11 +27,20 @@ const MOST_ATTEMPTS: u32 = 3;
 /// The stages, ready for connections.
 #[derive(Debug)]
 pub struct Pipeline {
+    pub front: Front,
     pub peek: peek::Settings,
     pub pools: Arc<Pools>,
     /// One for each connection between accept and a worker's acknowledgement.
     pub permits: Arc<Semaphore>,
+    pub phases: Phases,
     pub telemetry: Arc<Telemetry>,
+}
+
+/// Whether a connection has just come, or has been in a worker's hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    New,
+    Returned,
 }
 
 impl Pipeline {
@@ -37,10 +48,14 @@ impl Pipeline {
     ///
     /// With deferred accept the head is nearly always there and the worker has room, so the whole
     /// life is one poll, done here; only a connection that must wait becomes a task.
-    pub fn admit(self: &Arc<Self>, accepted: Accepted) {
+    pub fn admit(self: &Arc<Self>, mut accepted: Accepted) {
         let pipeline = Arc::clone(self);
         let span = spans::connection(accepted.peer, accepted.server, 0);
-        start(span, async move { pipeline.live(accepted).await });
+        if accepted.opening == Opening::Preamble {
+            start(span, async move { pipeline.meet(accepted).await });
+        } else if self.lets_in(&mut accepted) {
+            start(span, async move { pipeline.live(accepted, &pipeline.peek, Arrival::New).await });
+        }
     }
 
     /// Takes connections that a pool's workers did not get or handed back, for as long as the run lasts.
@@ -67,14 +82,42 @@ impl Pipeline {
         }
     }
 
-    async fn live(&self, accepted: Accepted) {
-        match peek::peek(accepted, &self.peek).await {
+    /// A connection that a proxy announces.
+    async fn meet(&self, mut accepted: Accepted) {
+        match self.front.meet(&mut accepted).await {
+            Ok(bounds) if self.lets_in(&mut accepted) => self.live(accepted, &bounds, Arrival::New).await,
+            Ok(_) => {}
+            Err(why) => self.telemetry.emit(Event::Unwelcome { peer: accepted.peer, why }),
+        }
+    }
+
+    /// Whether its client may have one more connection here. If not, it is closed without a word.
+    fn lets_in(&self, accepted: &mut Accepted) -> bool {
+        let let_in = self.front.let_in(accepted);
+        if let Err(why) = let_in {
+            self.telemetry.emit(Event::Unwelcome { peer: accepted.peer, why });
+        }
+        let_in.is_ok()
+    }
+
+    async fn live(&self, accepted: Accepted, bounds: &peek::Settings, arrival: Arrival) {
+        match peek::peek(accepted, bounds).await {
             Ok(Peeked { accepted, head }) => {
+                let peer = self.front.client(accepted.peer, &head);
+                if arrival == Arrival::New {
+                    if self.front.is_health_check(&head) {
+                        return self.answer_health_check(accepted, &head).await;
+                    }
+                    if let Err(refusal) = self.front.count(peer) {
+                        self.telemetry.counters.rate_limited.one();
+                        return self.refuse(accepted, &Unrouted { refusal, cause: Cause::ClientRate }).await;
+                    }
+                }
                 let Some(pool) = self.pools.choose(accepted.server, &head) else {
                     return self.refuse(accepted, &Pools::none()).await;
                 };
                 let session = pool.router.session(&head);
-                let request = Request { head, peer: accepted.peer, session, attempt: 0 };
+                let request = Request { head, peer, session, attempt: 0 };
                 self.deliver(pool, Box::new(Routed { accepted, request }), None).await;
             }
             Err((accepted, headless)) => self.turn_away(accepted, headless).await,
@@ -151,7 +194,7 @@ impl Pipeline {
 
     /// A connection whose next request belongs to another worker: its life begins again.
     async fn re_enter(&self, back: HandedBack) {
-        let HandedBack { socket, server, data } = back;
+        let HandedBack { socket, server, data, peer: announced } = back;
         // A worker in another language may have made it one that blocks.
         let peer = socket::set_nonblocking(&socket).and_then(|()| socket::peer(&socket));
         let Ok(peer) = peer else {
@@ -161,9 +204,19 @@ impl Pipeline {
         // The run outlives every connection, so the semaphore is never closed.
         let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
         // Whoever gets it keeps it: sent on twice, an unknown session would circulate.
-        let luggage = Luggage { data, last_stop: true };
+        let luggage = Luggage { data, last_stop: true, peer: announced };
+        let (peer, opening, share) = (announced.or(peer), Opening::Request, None);
         self.telemetry.emit(Event::HandedBack { peer });
-        self.live(Accepted { socket, peer, server, luggage, permit }).await;
+        let accepted = Accepted { socket, peer, opening, server, luggage, permit, share };
+        self.live(accepted, &self.peek, Arrival::Returned).await;
+    }
+
+    async fn answer_health_check(&self, accepted: Accepted, head: &Head) {
+        self.telemetry.counters.health_checks.one();
+        let ready = self.pools.ready().len();
+        let draining = self.phases.now() > Phase::Running;
+        let answer = front::health_answer(ready, draining, head.method() == "HEAD");
+        handoff::answer(accepted, &answer).await;
     }
 
     async fn turn_away(&self, accepted: Accepted, why: Headless) {

@@ -10,8 +10,9 @@ use crate::policy;
 use crate::record::Keep;
 use crate::session::SessionKey;
 use crate::telemetry::trace;
+use crate::types::Opening;
 use crate::worker::{self, Restarts};
-use crate::{peek, route};
+use crate::{front, peek, route};
 
 /// A setting: a flag `--name` and a key `name` in the file.
 #[derive(Debug)]
@@ -126,13 +127,65 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::Many,
+        apply: |config, given| given.listens().map(|listens| config.listen = listens),
+    },
+    Key {
+        name: "proxy-protocol",
+        flag: "proxy-protocol",
+        value: "BOOL",
+        help: "Whether connections begin with a PROXY header, version 1 or 2, that tells who the client is; one without it is closed. In the file, an address may say so for itself: { address = \":3001\", proxy-protocol = true }",
+        default: "false",
+        group: "Where",
+        kind: Kind::One,
         apply: |config, given| {
-            let list = given.list()?;
-            config.listen = list
-                .iter()
-                .map(|text| text.parse())
-                .collect::<Result<_, _>>()
-                .map_err(|error: crate::listener::AddressError| error.to_string())?;
+            let opening = |wanted| if wanted { Opening::Preamble } else { Opening::Request };
+            given.boolean().map(|wanted| config.opening = opening(wanted))
+        },
+    },
+    Key {
+        name: "proxy-from",
+        flag: "proxy-from",
+        value: "NETWORK",
+        help: "From where such connections may come, such as 10.0.0.0/8; others are closed. Repeatable; without it, from anywhere",
+        default: "",
+        group: "Where",
+        kind: Kind::Many,
+        apply: |config, given| given.networks().map(|networks| config.front.proxy_from = networks),
+    },
+    Key {
+        name: "trusted-proxies",
+        flag: "trusted-proxies",
+        value: "NETWORK",
+        help: "Proxies, such as 127.0.0.0/8, whose X-Forwarded-For tells policies and client limits who the client is; repeatable",
+        default: "",
+        group: "Where",
+        kind: Kind::Many,
+        apply: |config, given| given.networks().map(|networks| config.front.trusted_proxies = networks),
+    },
+    Key {
+        name: "client-header",
+        flag: "client-header",
+        value: "NAME",
+        help: "The header they write the client's address to: x-forwarded-for or forwarded",
+        default: "x-forwarded-for",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| given.text()?.parse().map(|header| config.front.client_header = header),
+    },
+    Key {
+        name: "health",
+        flag: "health",
+        value: "PATH",
+        help: "Answer GET and HEAD of this path, such as /healthz, without a worker: 200 while one is ready, else 503",
+        default: "",
+        group: "Where",
+        kind: Kind::One,
+        apply: |config, given| {
+            let path = given.text()?;
+            if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+                return Err(format!("expected a path without a query, such as \"/healthz\", found {given}"));
+            }
+            config.front.health = Some(path);
             Ok(())
         },
     },
@@ -253,6 +306,30 @@ pub const KEYS: &[Key] = &[
         group: "Limits",
         kind: Kind::One,
         apply: |config, given| given.number(1, 1 << 20).map(|number| config.max_pending = number),
+    },
+    Key {
+        name: "max-per-client",
+        flag: "max-per-client",
+        value: "N",
+        help: "Of those, connections of one client address (IPv6: network of 64 bits); more are closed. 0 for as many as there are",
+        default: "0",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| {
+            let number = given.number(0, 1 << 20)?;
+            config.front.max_per_client = u32::try_from(number).unwrap_or(u32::MAX);
+            Ok(())
+        },
+    },
+    Key {
+        name: "client-rate",
+        flag: "client-rate",
+        value: "N/UNIT",
+        help: "How fast one client may open connections, such as 20/s, 600/m or 5000/h, all at once or spread; then 429",
+        default: "",
+        group: "Limits",
+        kind: Kind::One,
+        apply: |config, given| given.text()?.parse().map(|rate| config.front.client_rate = Some(rate)),
     },
     Key {
         name: "max-sessions",
@@ -624,6 +701,8 @@ impl Config {
             admin: Admin::Default,
             tagged_sids: false,
             listen: Vec::new(),
+            opening: Opening::Request,
+            front: front::Settings::default(),
             shim: true,
             ready_file: None,
             log: String::new(),

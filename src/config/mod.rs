@@ -26,8 +26,9 @@ use crate::pool::DEFAULT;
 use crate::record::Keep;
 use crate::sys::account::{Account, AccountError};
 use crate::telemetry::trace::Format;
+use crate::types::Opening;
 use crate::worker::{JoinSettings, node};
-use crate::{access_log, peek, policy, route, worker};
+use crate::{access_log, front, peek, policy, route, worker};
 
 /// A whole run.
 #[derive(Debug, Clone)]
@@ -56,6 +57,9 @@ pub struct Config {
     /// Workers begin new session ids with their slot's name.
     pub tagged_sids: bool,
     pub listen: Vec<Listen>,
+    /// What connections begin with where an address does not say.
+    pub opening: Opening,
+    pub front: front::Settings,
     pub shim: bool,
     pub ready_file: Option<PathBuf>,
     pub log: String,
@@ -107,10 +111,19 @@ pub struct Setting {
 pub fn read(path: &Path) -> Result<Vec<Setting>, Problems> {
     let problem = |text: String| Problems::one(path.display().to_string(), text);
     let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot read it: {error}")))?;
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| problem(error.to_string().trim().to_owned()))?;
+    parse(&text, &path.display().to_string())
+}
+
+/// Reads the text of such a file, by whatever name it goes, into settings.
+///
+/// # Errors
+/// When it is not TOML.
+pub fn parse(text: &str, name: &str) -> Result<Vec<Setting>, Problems> {
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| Problems::one(name, error.to_string().trim().to_owned()))?;
     let setting = |(key, value): (String, toml::Value)| Setting {
-        origin: format!("{}: {key}", path.display()),
+        origin: format!("{name}: {key}"),
         key,
         given: Given::Value(value),
     };
@@ -223,6 +236,11 @@ impl Config {
         }
         problems.append("", self.check_patience());
         pool::check(self, problems);
+        let preambles = self.opening == Opening::Preamble
+            || self.listens().iter().any(|listen| listen.opening == Some(Opening::Preamble));
+        if !self.front.proxy_from.is_empty() && !preambles {
+            problems.add("proxy-from", "no listener expects a PROXY header; say which with proxy-protocol");
+        }
         for (key, path) in [("ready-file", &self.ready_file), ("access-log", &self.access_log)] {
             if let Some(problem) = no_folder(key, path.as_deref()) {
                 problems.append("", problem);

@@ -1,10 +1,15 @@
 //! Values as given in a flag or in the file, read as what a setting needs.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use crate::listener::Listen;
 use crate::policy::PolicyLink;
+use crate::types::Opening;
 
 /// A value as somebody wrote it.
 #[derive(Debug, Clone)]
@@ -172,6 +177,44 @@ impl Given {
         };
         let texts = texts.filter(|texts| !texts.is_empty()).ok_or_else(|| self.expected(what))?;
         texts.iter().map(|text| text.parse::<PolicyLink>().map_err(|error| error.to_string())).collect()
+    }
+
+    /// Addresses to listen on: each a text, or in the file a table `{ address = "…", proxy-protocol = true }`.
+    pub fn listens(&self) -> Result<Vec<Listen>, String> {
+        let what = "an address, or a list of addresses such as [\":3000\", { address = \":3001\", proxy-protocol = true }]";
+        let parse = |text: &str| text.parse::<Listen>().map_err(|error| error.to_string());
+        let listen = |value: &toml::Value| match value {
+            toml::Value::String(text) => parse(text),
+            toml::Value::Table(table) => {
+                let known = table.keys().all(|key| key == "address" || key == "proxy-protocol");
+                let address = table.get("address").and_then(toml::Value::as_str).filter(|_| known);
+                let mut listen = parse(address.ok_or_else(|| self.expected(what))?)?;
+                listen.opening = match table.get("proxy-protocol") {
+                    None => None,
+                    Some(toml::Value::Boolean(true)) => Some(Opening::Preamble),
+                    Some(toml::Value::Boolean(false)) => Some(Opening::Request),
+                    Some(_) => return Err(self.expected(what)),
+                };
+                Ok(listen)
+            }
+            _ => Err(self.expected(what)),
+        };
+        match self {
+            Self::Value(toml::Value::Array(values)) => values.iter().map(listen).collect(),
+            Self::Value(value) => listen(value).map(|listen| vec![listen]),
+            Self::Text(text) => parse(text).map(|listen| vec![listen]),
+            Self::List(list) => list.iter().map(|text| parse(text)).collect(),
+        }
+    }
+
+    /// Networks such as `10.0.0.0/8`; an address is a network of one.
+    pub fn networks(&self) -> Result<Vec<IpNet>, String> {
+        let what = "networks such as \"10.0.0.0/8\" or \"::1\"";
+        let network = |text: &String| {
+            let one = || text.parse().ok().map(|ip: IpAddr| IpNet::from(ip));
+            text.parse().ok().or_else(one).ok_or_else(|| format!("expected {what}, found \"{text}\""))
+        };
+        self.list().map_err(|_| self.expected(what))?.iter().map(network).collect()
     }
 
     /// A single policy.

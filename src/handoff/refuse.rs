@@ -43,16 +43,20 @@ pub fn refusal_for(headless: Headless) -> Option<(Refusal, Cause)> {
     Some((Refusal { status, retry_after: None, reason: reason.to_owned() }, cause))
 }
 
+/// Tells a client that nobody shall have its connection, as [`answer`] does.
+pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
+    answer(accepted, &if tls { TLS_ALERT.to_vec() } else { response(refusal) }).await;
+}
+
 /// Answers and closes in a way that lets the answer arrive: closing a socket with unread bytes
 /// would reset the connection and take the answer with it. So: write, finish writing, read on
 /// for a moment, close.
 ///
 /// Cancel safe: dropping the future closes the connection.
-pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
-    let answer = if tls { TLS_ALERT.to_vec() } else { answer(refusal) };
+pub async fn answer(accepted: Accepted, answer: &[u8]) {
     // A fresh socket's send buffer takes this small an answer whole; if it does not, the client
     // is not reading and there is nobody to tell.
-    if socket::write(&accepted.socket, &answer).is_err() {
+    if socket::write(&accepted.socket, answer).is_err() {
         return;
     }
     if shutdown(accepted.socket.as_raw_fd(), Shutdown::Write).is_err() {
@@ -79,7 +83,7 @@ async fn read_out(accepted: &Accepted) -> io::Result<()> {
     }
 }
 
-fn answer(refusal: &Refusal) -> Vec<u8> {
+fn response(refusal: &Refusal) -> Vec<u8> {
     use std::fmt::Write as _;
     let mut head = format!("HTTP/1.1 {} {}\r\n", refusal.status, phrase(refusal.status));
     if let Some(seconds) = refusal.retry_after {
@@ -109,7 +113,7 @@ mod tests {
     #[test]
     fn an_answer_is_a_whole_http_response() {
         let refusal = Refusal { status: 503, retry_after: Some(1), reason: "no worker is ready".into() };
-        let text = String::from_utf8(answer(&refusal)).unwrap();
+        let text = String::from_utf8(response(&refusal)).unwrap();
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"));
         assert!(text.ends_with("Content-Length: 19\r\nConnection: close\r\n\r\nno worker is ready\n"));
     }

@@ -1,21 +1,22 @@
 //! The accept loop.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use sidetrack_worker::wire::Luggage;
 use tokio::io::Interest;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::Bound;
 use crate::drain::{Phase, Phases};
 use crate::sys::reactor::watch;
 use crate::telemetry::{Event, Telemetry};
-use crate::types::{Accepted, ServerId};
+use crate::types::{Accepted, Opening, ServerId};
 
 /// How long a loop rests when the process or the machine is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -58,9 +59,19 @@ pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(A
     while let Ok(permit) = Arc::clone(&gate.permits).try_acquire_owned()
         && let Ok((socket, peer)) = bound.accept()
     {
-        admit(Accepted { socket, peer, server, luggage: Luggage::default(), permit });
+        admit(accepted(bound.opening, server, socket, peer, permit));
     }
     Ok(())
+}
+
+fn accepted(
+    opening: Opening,
+    server: ServerId,
+    socket: OwnedFd,
+    peer: Option<SocketAddr>,
+    permit: OwnedSemaphorePermit,
+) -> Accepted {
+    Accepted { socket, peer, opening, server, luggage: Luggage::default(), permit, share: None }
 }
 
 async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
@@ -73,7 +84,7 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
             Ok((socket, peer)) => {
                 exhausted = false;
                 pace.arrived();
-                admit(Accepted { socket, peer, server, luggage: Luggage::default(), permit });
+                admit(accepted(bound.opening, server, socket, peer, permit));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // An idle listener keeps no permit from a busy one.

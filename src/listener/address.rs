@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::types::Opening;
+
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
@@ -23,6 +25,8 @@ pub struct Listen {
     pub serves: Option<u16>,
     /// The only pool whose workers serve it; none means all that have no addresses of their own.
     pub pool: Option<Arc<str>>,
+    /// What its connections begin with, where the address says so itself.
+    pub opening: Option<Opening>,
 }
 
 /// Why text is not an address.
@@ -39,13 +43,18 @@ impl FromStr for Listen {
         let error = || AddressError(text.to_owned());
         if let Some(path) = text.strip_prefix("unix:") {
             let path = Some(path).filter(|path| !path.is_empty()).ok_or_else(error)?;
-            return Ok(Self { address: ListenAddress::Unix(path.into()), serves: None, pool: None });
+            return Ok(Self {
+                address: ListenAddress::Unix(path.into()),
+                serves: None,
+                pool: None,
+                opening: None,
+            });
         }
         let (address, serves) = match text.split_once('=') {
             Some((address, port)) => (address, Some(port.parse().map_err(|_| error())?)),
             None => (text, None),
         };
-        Ok(Self { address: tcp(address).ok_or_else(error)?, serves, pool: None })
+        Ok(Self { address: tcp(address).ok_or_else(error)?, serves, pool: None, opening: None })
     }
 }
 

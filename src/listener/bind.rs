@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenAddress;
 use crate::sys::{self, unix::SocketFile};
+use crate::types::Opening;
 
 /// How many connections the kernel may keep for us; it cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -20,6 +21,8 @@ pub struct Bound {
     socket: Listening,
     /// The address in force, with the true port.
     pub address: ListenAddress,
+    /// What its connections begin with.
+    pub opening: Opening,
 }
 
 #[derive(Debug)]
@@ -48,18 +51,19 @@ pub struct BindError {
 ///
 /// # Errors
 /// When the address is taken, not ours, or not allowed.
-pub fn bind(address: &ListenAddress, defer: Duration) -> Result<Bound, BindError> {
+pub fn bind(address: &ListenAddress, opening: Opening, defer: Duration) -> Result<Bound, BindError> {
     let error = |source| BindError { address: address.clone(), source };
     match address {
         ListenAddress::Unix(path) => {
             let (listener, file) = sys::unix::bind(path).map_err(error)?;
-            Ok(Bound { socket: Listening::Unix { listener, _file: Some(file) }, address: address.clone() })
+            let socket = Listening::Unix { listener, _file: Some(file) };
+            Ok(Bound { socket, address: address.clone(), opening })
         }
         ListenAddress::Tcp { host, port } => {
             let listener = bind_tcp(host.as_deref(), *port, defer).map_err(error)?;
             let port = listener.local_addr().map_err(error)?.port();
             let address = ListenAddress::Tcp { host: host.clone(), port };
-            Ok(Bound { socket: Listening::Tcp(listener), address })
+            Ok(Bound { socket: Listening::Tcp(listener), address, opening })
         }
     }
 }
@@ -78,11 +82,18 @@ impl Bound {
             drop(sys::socket::defer_accept(&socket, defer));
             let host = (!address.ip().is_unspecified()).then(|| address.ip().to_string());
             let address = ListenAddress::Tcp { host, port: address.port() };
-            return Ok(Self { socket: Listening::Tcp(socket.into()), address });
+            return Ok(Self { socket: Listening::Tcp(socket.into()), address, opening: Opening::default() });
         }
         let path = local.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?.to_owned();
         let listener = UnixListener::from(OwnedFd::from(socket));
-        Ok(Self { socket: Listening::Unix { listener, _file: None }, address: ListenAddress::Unix(path) })
+        let (socket, address) = (Listening::Unix { listener, _file: None }, ListenAddress::Unix(path));
+        Ok(Self { socket, address, opening: Opening::default() })
+    }
+
+    /// The same, with connections that begin with something else.
+    #[must_use]
+    pub fn beginning_with(self, opening: Opening) -> Self {
+        Self { opening, ..self }
     }
 
     /// Whether this is what somebody means by an address.
@@ -198,7 +209,7 @@ mod tests {
 
     #[test]
     fn accepted_sockets_inherit_no_delay() {
-        let bound = bind(&tcp("127.0.0.1"), Duration::from_secs(1)).unwrap();
+        let bound = bind(&tcp("127.0.0.1"), Opening::Request, Duration::from_secs(1)).unwrap();
         let mut client = TcpStream::connect(bound.local_address().unwrap()).unwrap();
         io::Write::write_all(&mut client, b"x").unwrap();
         let accepted = loop {
@@ -231,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_taken_address_says_so() {
-        let first = bind(&tcp("127.0.0.1"), Duration::from_secs(1)).unwrap();
-        let error = bind(&first.address, Duration::from_secs(1)).unwrap_err().to_string();
+        let first = bind(&tcp("127.0.0.1"), Opening::Request, Duration::from_secs(1)).unwrap();
+        let error = bind(&first.address, Opening::Request, Duration::from_secs(1)).unwrap_err().to_string();
         assert!(error.contains(&first.address.to_string()) && error.contains("taken"), "{error}");
     }
 
@@ -242,8 +253,9 @@ mod tests {
         let path = folder.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         let address = ListenAddress::Unix(path.clone());
-        let live = bind(&address, Duration::from_secs(1)).unwrap();
-        assert!(bind(&address, Duration::from_secs(1)).is_err());
+        let bind = || bind(&address, Opening::Request, Duration::from_secs(1));
+        let live = bind().unwrap();
+        assert!(bind().is_err());
         drop(live);
         assert!(!path.exists());
     }

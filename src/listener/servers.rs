@@ -17,7 +17,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::{BindError, Bound, Listen, ListenAddress, bind};
-use crate::types::ServerId;
+use crate::types::{Opening, ServerId};
 
 /// What a program's `listen()` asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,6 +39,8 @@ pub enum Listens {
 #[derive(Debug)]
 pub struct Servers {
     inner: Mutex<Inner>,
+    /// What connections begin with where an address does not say.
+    opening: Opening,
     defer: Duration,
 }
 
@@ -76,13 +78,19 @@ impl Servers {
     ///
     /// # Errors
     /// Every address that cannot be bound.
-    pub fn new(listens: &[Listen], mut opened: Vec<Bound>, defer: Duration) -> Result<Self, Vec<BindError>> {
+    pub fn new(
+        listens: &[Listen],
+        mut opened: Vec<Bound>,
+        default: Opening,
+        defer: Duration,
+    ) -> Result<Self, Vec<BindError>> {
         let (mut unclaimed, mut errors) = (Vec::new(), Vec::new());
         for listen in listens {
             let there = opened.iter().position(|bound| bound.is_at(&listen.address));
+            let opening = listen.opening.unwrap_or(default);
             let bound = match there {
-                Some(place) => Ok(opened.swap_remove(place)),
-                None => bind(&listen.address, defer),
+                Some(place) => Ok(opened.swap_remove(place).beginning_with(opening)),
+                None => bind(&listen.address, opening, defer),
             };
             match bound {
                 Ok(bound) => unclaimed.push((listen.clone(), bound)),
@@ -90,15 +98,16 @@ impl Servers {
             }
         }
         let more = opened.into_iter();
-        unclaimed.extend(
-            more.map(|bound| (Listen { address: bound.address.clone(), serves: None, pool: None }, bound)),
-        );
+        unclaimed.extend(more.map(|bound| {
+            let listen = Listen { address: bound.address.clone(), serves: None, pool: None, opening: None };
+            (listen, bound.beginning_with(default))
+        }));
         if !errors.is_empty() {
             return Err(errors);
         }
         let apart = listens.iter().filter_map(|listen| listen.pool.clone()).collect();
         let inner = Inner { unclaimed, mains: HashMap::new(), apart, servers: Vec::new() };
-        Ok(Self { inner: Mutex::new(inner), defer })
+        Ok(Self { inner: Mutex::new(inner), opening: default, defer })
     }
 
     /// The server that the `listen()` of a pool's worker means, and the address it listens on. Binds that address
@@ -112,7 +121,7 @@ impl Servers {
             let address = server.addresses.first().unwrap_or(&wanted.address);
             return Ok((server.id, address.clone()));
         }
-        let (id, address) = inner.claim(pool, wanted, self.defer)?;
+        let (id, address) = inner.claim(pool, wanted, self.opening, self.defer)?;
         Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
     }
 
@@ -170,6 +179,7 @@ impl Inner {
         &mut self,
         pool: &Arc<str>,
         wanted: &Wanted,
+        opening: Opening,
         defer: Duration,
     ) -> Result<(ServerId, Option<ListenAddress>), BindError> {
         let port = match wanted.address {
@@ -188,7 +198,7 @@ impl Inner {
         let id = match named.or(shared).or_else(|| main.flatten()) {
             Some(id) => id,
             None => {
-                let bound = vec![bind(&wanted.address, defer)?];
+                let bound = vec![bind(&wanted.address, opening, defer)?];
                 self.add(Some(Arc::clone(pool)), None, bound).id
             }
         };
@@ -253,7 +263,7 @@ mod tests {
             Listen { pool: pool.map(Into::into), ..address.parse().unwrap() }
         };
         let listens: Vec<Listen> = listens.iter().map(listen).collect();
-        Servers::new(&listens, Vec::new(), Duration::from_secs(1)).unwrap()
+        Servers::new(&listens, Vec::new(), Opening::Request, Duration::from_secs(1)).unwrap()
     }
 
     #[test]

@@ -35,12 +35,14 @@ pub enum Cause {
     /// Nobody serves the host and path.
     NoPool,
     NoWorker,
+    /// Its client opens connections too fast.
+    ClientRate,
     /// A policy has said so.
     Policy,
 }
 
 impl Cause {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Tls,
         Self::Version,
         Self::Malformed,
@@ -48,6 +50,7 @@ impl Cause {
         Self::HeadTooSlow,
         Self::NoPool,
         Self::NoWorker,
+        Self::ClientRate,
         Self::Policy,
     ];
 
@@ -62,6 +65,7 @@ impl Cause {
             Self::HeadTooSlow => "head_too_slow",
             Self::NoPool => "no_pool",
             Self::NoWorker => "no_worker",
+            Self::ClientRate => "client_rate",
             Self::Policy => "policy",
         }
     }
@@ -140,6 +144,15 @@ counters! {
     accept_errors,
     /// Connections that ended without a byte.
     silent,
+    /// Connections closed because they did not begin with the PROXY header that their listener expects, or
+    /// came from somebody who may send none.
+    preambles_refused,
+    /// Connections closed because their client had as many pending ones as it may.
+    crowded_out,
+    /// Requests refused because their client opened connections too fast.
+    rate_limited,
+    /// Health checks answered by sidetrack itself.
+    health_checks,
     /// Clients that left before they were handed over.
     gone,
     /// Connections sent to a worker, once for each time one was sent.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Cause, Telemetry, spans};
+use crate::front::Unwelcome;
 use crate::peek::Headless;
 use crate::types::{HeadError, Refusal};
 
@@ -85,6 +86,11 @@ pub enum Event<'a> {
         peer: Option<SocketAddr>,
         why: Headless,
     },
+    /// A connection was closed before anybody looked for a request on it.
+    Unwelcome {
+        peer: Option<SocketAddr>,
+        why: Unwelcome,
+    },
     Refused {
         peer: Option<SocketAddr>,
         refusal: &'a Refusal,
@@ -114,6 +120,9 @@ pub enum Event<'a> {
 
 /// A TLS client on a plain port is worth one warning, not one for each connection.
 static TLS_SEEN: AtomicBool = AtomicBool::new(false);
+
+/// So are a proxy that sends no PROXY header, and a client that goes past the proxy.
+static PREAMBLE_REFUSED: AtomicBool = AtomicBool::new(false);
 
 impl Telemetry {
     /// Logs and counts.
@@ -168,6 +177,7 @@ impl Telemetry {
                 warn!(%error, "cannot accept for now; connections wait in the kernel (see `ulimit -n`)");
             }
             Event::Headless { peer, why } => headless(self, peer, why),
+            Event::Unwelcome { peer, why } => unwelcome(self, peer, why),
             Event::Refused { peer, refusal, cause } => {
                 counters.refused.one();
                 self.refusals.one(cause, refusal.status);
@@ -216,4 +226,26 @@ fn headless(telemetry: &Telemetry, peer: Option<SocketAddr>, why: Headless) {
         _ => {}
     }
     debug!(?peer, %why, "no request");
+}
+
+fn unwelcome(telemetry: &Telemetry, peer: Option<SocketAddr>, why: Unwelcome) {
+    let counters = &telemetry.counters;
+    match why {
+        Unwelcome::Silent => counters.silent.one(),
+        Unwelcome::Gone => counters.gone.one(),
+        Unwelcome::Crowd => counters.crowded_out.one(),
+        Unwelcome::TooSlow | Unwelcome::Stranger | Unwelcome::Preamble(_) => {
+            counters.preambles_refused.one();
+            if !PREAMBLE_REFUSED.swap(true, Ordering::Relaxed) {
+                warn!(
+                    ?peer,
+                    %why,
+                    "closed a connection to a listener with proxy-protocol; does the proxy in front send the \
+                     header (`send-proxy-v2` in HAProxy, `proxy_protocol on` in nginx), and does everybody \
+                     come through it? Said once; `preambles_refused` counts"
+                );
+            }
+        }
+    }
+    debug!(?peer, %why, "closed");
 }

@@ -6,12 +6,21 @@ use std::os::fd::OwnedFd;
 use sidetrack_worker::wire::Luggage;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Head;
+use super::{Head, Share};
 
 /// Names one server inside the workers: what one `listen()` call of the program asked for. The
 /// same in every worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerId(pub u32);
+
+/// What comes first on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Opening {
+    #[default]
+    Request,
+    /// A PROXY header, without which the connection is closed.
+    Preamble,
+}
 
 /// A connection nobody has looked at yet, or whose next request belongs to another worker.
 ///
@@ -20,14 +29,17 @@ pub struct ServerId(pub u32);
 #[derive(Debug)]
 pub struct Accepted {
     pub socket: OwnedFd,
-    /// Absent for Unix sockets.
+    /// Who has connected, or for whom a proxy has; absent for Unix sockets.
     pub peer: Option<SocketAddr>,
+    pub opening: Opening,
     /// The server the client called.
     pub server: ServerId,
-    /// Nothing, unless a worker has handed it back.
+    /// Nothing, unless a worker has handed it back or a proxy has announced its client.
     pub luggage: Luggage,
     /// One of the pending connections this process allows.
     pub permit: OwnedSemaphorePermit,
+    /// One of those its client may have, where there is a limit.
+    pub share: Option<Share>,
 }
 
 /// A connection whose request head is known. Nothing was consumed.

@@ -126,13 +126,25 @@ impl Head {
         self.lines(|_| true).into_iter()
     }
 
+    /// Every value of a header, in order and as it came, text or not.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Vec<&[u8]> {
+        self.lines_with(|header| header.name.eq_ignore_ascii_case(name).then_some(header.value))
+    }
+
     fn lines(&self, wanted: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
+        self.lines_with(|header| {
+            let text = || std::str::from_utf8(header.value).ok();
+            if wanted(header.name) { Some((header.name, text()?)) } else { None }
+        })
+    }
+
+    fn lines_with<'a, T>(&'a self, wanted: impl Fn(&httparse::Header<'a>) -> Option<T>) -> Vec<T> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         // The bytes parsed once before, so this cannot fail; if it did, there would be no headers.
         let parsed = request.parse(&self.bytes).is_ok();
-        let lines = request.headers.iter().filter(|header| parsed && wanted(header.name));
-        lines.filter_map(|header| Some((header.name, std::str::from_utf8(header.value).ok()?))).collect()
+        request.headers.iter().filter(|_| parsed).filter_map(wanted).collect()
     }
 
     /// True when the client asks to leave HTTP on this connection, as WebSocket does.

@@ -4,10 +4,12 @@ mod connection;
 mod decision;
 mod head;
 mod request;
+mod share;
 mod worker;
 
-pub use connection::{Accepted, Peeked, ServerId};
+pub use connection::{Accepted, Opening, Peeked, ServerId};
 pub use decision::{Decision, Refusal};
 pub use head::{Head, HeadError, Progress};
 pub use request::Request;
+pub use share::{Share, Shares};
 pub use worker::{Roster, WorkerId, WorkerInfo};

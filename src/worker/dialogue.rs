@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -64,6 +65,7 @@ enum Effect {
         /// Of the server, which may have become ready in the same breath: looked up in its turn.
         key: Option<String>,
         data: Box<[u8]>,
+        peer: Option<SocketAddr>,
     },
     Relay {
         uid: Option<String>,
@@ -182,7 +184,7 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 line: line.to_vec(),
             }),
             Ok(FromWorker::HandBack(back)) => {
-                let (data, key) = (back.data(), back.key.map(Cow::into_owned));
+                let (data, peer, key) = (back.data(), back.peer(), back.key.map(Cow::into_owned));
                 state.profile.hand_back = Some(Instant::now());
                 let Some(socket) = state.channel.descriptor() else {
                     effects.push(Effect::Reply(encode::HANDLE_NACK));
@@ -191,7 +193,8 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
                 effects.push(Effect::Reply(encode::HANDLE_ACK));
                 match data {
                     Some(data) => {
-                        effects.push(Effect::HandedBack { socket, key, data: data.into_boxed_slice() });
+                        let data = data.into_boxed_slice();
+                        effects.push(Effect::HandedBack { socket, key, data, peer });
                     }
                     None => fault(&fleet.telemetry, &mut state.profile.faults),
                 }
@@ -285,12 +288,12 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
             fleet.refresh();
         }
         Effect::Declined(routed) => fleet.give_back(vec![routed], Why::Declined, worker.id),
-        Effect::HandedBack { socket, key, data } => {
+        Effect::HandedBack { socket, key, data, peer } => {
             let server = worker.lock().profile.server_of(key.as_deref());
             match server {
                 Some(server) => {
                     worker.handed_back.one();
-                    fleet.hand_back(HandedBack { socket, server, data });
+                    fleet.hand_back(HandedBack { socket, server, data, peer });
                 }
                 None => fault(&fleet.telemetry, &mut worker.lock().profile.faults),
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +88,8 @@ pub struct HandedBack {
     pub server: ServerId,
     /// What the worker has read from that request on.
     pub data: Box<[u8]>,
+    /// The client, if a proxy has announced it.
+    pub peer: Option<SocketAddr>,
 }
 
 /// Why a connection came back.

@@ -13,6 +13,7 @@ mod browser;
 mod ctl;
 mod death;
 mod dev;
+mod front;
 #[path = "../guests.rs"]
 #[allow(dead_code, reason = "shared with the tests of policies")]
 mod guests;

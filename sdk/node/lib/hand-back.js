@@ -18,7 +18,8 @@ exports.create = function ({ give, events }) {
 
   function send(connection) {
     const { socket, arrival, bytes } = connection;
-    const message = { type: 'sidetrack:hand-back', data: bytes.toString('base64'), key: arrival.key };
+    const { key, peer } = arrival;
+    const message = { type: 'sidetrack:hand-back', data: bytes.toString('base64'), key, peer };
     socket.setTimeout(0);
     // Without a server, Node keeps no list of sent sockets, for which server.close() would wait. The
     // server that counts the socket is another property, and counts down when it is destroyed.

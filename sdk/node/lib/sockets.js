@@ -4,6 +4,8 @@
 const net = require('net');
 const diagnostics = require('diagnostics_channel');
 
+const { isIPv6 } = net;
+
 // Held because a diagnostics channel that nobody holds is collected, with its subscribers.
 const accepted = diagnostics.channel('net.server.socket');
 
@@ -33,15 +35,26 @@ exports.follow = function ({ tell, events }) {
   }
 
   function arrive(socket, { key, sidetrack: more }) {
-    const { data, final } = more ?? {};
+    const { data, final, peer } = more ?? {};
+    if (peer) announce(socket._handle, peer);
     // `last`: what is known of the last request, for `http.js`.
     const last = { find: undefined, ended: 0, url: undefined, sid: undefined };
-    arrivals.set(socket, { key, final: final === true, from: sidetrack, last });
+    arrivals.set(socket, { key, final: final === true, peer, from: sidetrack, last });
     live++;
     socket.on('close', onClose);
     // What a worker before us has read comes first. Nothing has been read here yet: that takes a
     // turn of the event loop, and the socket has only just been made.
     if (data) socket.unshift(Buffer.from(data, 'base64'));
+  }
+
+  // A proxy has told sidetrack who the client is. Node asks the handle for `socket.remoteAddress` and the
+  // like, and keeps the answer.
+  function announce(handle, [address, port]) {
+    if (!handle) return;
+    handle.getpeername = (out) => {
+      Object.assign(out, { address, port, family: isIPv6(address) ? 'IPv6' : 'IPv4' });
+      return 0;
+    };
   }
 
   // Sockets sent as messages (@socket.io/sticky and the like). First in line, so that a listener
@@ -64,8 +77,10 @@ exports.follow = function ({ tell, events }) {
   // a server's new socket between our two listeners is the one that was handed over; a server that
   // accepts by itself (`exclusive: true`) does so elsewhere.
   let arriving = null;
-  process.prependListener('internalMessage', (message) => {
+  process.prependListener('internalMessage', (message, handle) => {
     arriving = message.cmd === 'NODE_CLUSTER' && message.act === 'newconn' ? message : null;
+    // Now, since a net.Server's own listeners see the socket before we do.
+    if (arriving?.sidetrack?.peer) announce(handle, arriving.sidetrack.peer);
   });
   process.on('internalMessage', () => {
     arriving = null;
@@ -73,7 +88,7 @@ exports.follow = function ({ tell, events }) {
   // The servers of `http` ask before; for all others this comes after their 'connection' listeners.
   accepted.subscribe(({ socket }) => arrivalOf(socket));
 
-  /** How a socket came: `{ key, final }`, or undefined when sidetrack has not sent it. */
+  /** How a socket came: `{ key, final, peer }`, or undefined when sidetrack has not sent it. */
   function arrivalOf(socket) {
     if (arriving && !arrivals.has(socket)) arrive(socket, arriving);
     arriving = null;

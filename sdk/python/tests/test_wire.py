@@ -34,6 +34,11 @@ def test_tells_what_concerns_a_worker_from_the_rest():
         hand_off % '["sidetrack"]': wire.HandOff(),
         hand_off % '{"sidetrack":{"data":"%%%"}}': wire.Word.UNREADABLE,
         hand_off % '{"sidetrack":{"data":5}}': wire.Word.UNREADABLE,
+        hand_off % '{"sidetrack":{"peer":["2001:db8::1",443]}}': wire.HandOff(peer=("2001:db8::1", 443)),
+        hand_off % '{"sidetrack":{"peer":null}}': wire.HandOff(),
+        hand_off % '{"sidetrack":{"peer":["nobody",443]}}': wire.Word.UNREADABLE,
+        hand_off % '{"sidetrack":{"peer":["2001:db8::1",true]}}': wire.Word.UNREADABLE,
+        hand_off % '{"sidetrack":{"peer":5}}': wire.Word.UNREADABLE,
         '{"cmd":"NODE_HANDLE_ACK"}': wire.Word.ARRIVED,
         '{"cmd":"NODE_HANDLE_NACK"}': wire.Word.LOST,
         '{"cmd":"NODE_CLUSTER","act":"disconnect","seq":3}': wire.Word.DISCONNECT,
@@ -55,3 +60,4 @@ def test_lines_are_as_documented():
         wire.hand_back(b"GET\n")
         == b'{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"sidetrack:hand-back","data":"R0VUCg=="}}\n'
     )
+    assert b'"data":"","peer":["192.0.2.1",7]}}\n' in wire.hand_back(b"", ("192.0.2.1", 7))

@@ -22,7 +22,8 @@ pub(crate) enum Socket {
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Peer {
-    /// The client's own address: nothing stands between it and this worker.
+    /// The client's own address: nothing stands between it and this worker, or a proxy that has told
+    /// sidetrack of it (PROXY protocol).
     Tcp(SocketAddr),
     /// A client on a Unix socket, or sidetrack itself, looking whether this worker answers.
     Unix,

@@ -30,6 +30,9 @@ async def answer(send, value, status=200):
 async def routes(scope, receive, send):
     if scope["path"] == "/pid":
         await answer(send, {"pid": os.getpid()})
+    elif scope["path"] == "/peer":
+        address, port = scope["client"]
+        await answer(send, {"pid": os.getpid(), "address": address, "port": port})
     elif scope["path"] == "/upload" and scope["method"] == "POST":
         sha1, count, more = hashlib.sha1(), 0, True
         while more:

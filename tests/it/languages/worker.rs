@@ -4,13 +4,13 @@ use std::process;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{ConnectInfo, DefaultBodyLimit};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{get, post};
 use sha1::{Digest as _, Sha1};
-use sidetrack_worker::{EngineIoLayer, KeepaliveLayer, Listener, Sessions};
+use sidetrack_worker::{EngineIoLayer, KeepaliveLayer, Listener, Peer, Sessions};
 use socketioxide::SocketIo;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +28,7 @@ async fn main() -> anyhow::Result<()> {
     io.ns("/", move |socket: SocketRef| connected(socket, sessions));
     let app = Router::new()
         .route("/pid", get(|| async { json(format!("{{\"pid\":{}}}", process::id())) }))
+        .route("/peer", get(peer))
         .route("/upload", post(upload))
         .layer(DefaultBodyLimit::disable())
         .layer(socket_io)
@@ -38,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
         drain.await;
         tokio::spawn(async move { io.close().await });
     };
+    let app = app.into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, app).with_graceful_shutdown(stop).await?;
     idle.await;
     Ok(())
@@ -52,6 +54,11 @@ async fn connected(socket: SocketRef, sessions: Sessions) {
     socket.on("whoami", async |answer: AckSender| {
         answer.send(&process::id()).ok();
     });
+}
+
+async fn peer(ConnectInfo(peer): ConnectInfo<Peer>) -> Response {
+    let (address, port) = peer.addr().map(|addr| (addr.ip().to_string(), addr.port())).unwrap_or_default();
+    json(format!("{{\"pid\":{},\"address\":\"{address}\",\"port\":{port}}}", process::id()))
 }
 
 async fn upload(body: axum::body::Bytes) -> Response {

@@ -104,7 +104,13 @@ impl Client {
     /// Leaves HTTP: a WebSocket session of Engine.IO, opened.
     #[track_caller]
     pub fn websocket(address: SocketAddr) -> Self {
-        let mut client = Self::connect(address);
+        Self::connect(address).into_websocket()
+    }
+
+    /// The same on a connection on which something was sent before.
+    #[track_caller]
+    pub fn into_websocket(self) -> Self {
+        let mut client = self;
         let response = client.exchange(
             "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",

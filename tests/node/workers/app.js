@@ -27,6 +27,9 @@ exports.routes = (extra = {}) => (req, res) => {
     extra[url.pathname](req, res, url);
   } else if (url.pathname === '/pid') {
     json(res, { pid: process.pid, port });
+  } else if (url.pathname === '/peer') {
+    const { remoteAddress: address, remotePort, remoteFamily: family } = req.socket;
+    json(res, { pid: process.pid, address, port: remotePort, family });
   } else if (url.pathname === '/slow') {
     setTimeout(json, Number(url.searchParams.get('ms')), res, { pid: process.pid, port });
   } else if (url.pathname === '/tab' || url.pathname === '/tab/client.js') {
@@ -64,6 +67,7 @@ exports.events = (io) => {
     socket.data.pid = process.pid;
     socket.on('echo', (payload, ack) => ack(payload));
     socket.on('whoami', (ack) => ack(process.pid));
+    socket.on('address', (_, ack) => ack(socket.handshake.address));
     // A browser has fewer connections than tabs: something has to end their polls.
     const { ticks } = socket.handshake.auth;
     if (ticks) {

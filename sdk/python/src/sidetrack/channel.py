@@ -111,7 +111,13 @@ class Channel:
         """All that was said has left, and all that was handed back has arrived."""
         return not self._outbox and not self._handed_back
 
-    def hand_back(self, descriptor: int, data: bytes, then: Callable[[Arrived], None]) -> None:
+    def hand_back(
+        self,
+        descriptor: int,
+        data: bytes,
+        then: Callable[[Arrived], None],
+        peer: tuple[str, int] | None = None,
+    ) -> None:
         """Gives a connection back; ``then`` learns what became of it. ``descriptor`` is the caller's:
         a copy of it is sent. It must not be read or written until ``then`` was told that it was lost."""
         if self.hung_up:
@@ -124,7 +130,7 @@ class Channel:
             then(False)
             return
         self._handed_back.append(then)
-        self.say(wire.hand_back(data), copy)
+        self.say(wire.hand_back(data, peer), copy)
 
     def socket_closed(self) -> None:
         """Reports that a connection was closed. Reports gather for a moment and go as one line."""

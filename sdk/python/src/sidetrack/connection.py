@@ -7,22 +7,27 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from . import wire
 from .channel import Arrived
 
 Peer = tuple[str, int] | None
-"""The client's own address; none when it came over a Unix socket."""
-
-HandBack = Callable[[socket.socket, bytes, Callable[[Arrived], None]], None]
-"""Gives a client's socket back with the bytes that were read from it; the function learns what became
-of that. The socket stays the caller's."""
+"""The client's own address, also when a proxy has told sidetrack of it; none when it came over a Unix
+socket."""
 
 
 class ClientSocket(socket.socket):
     """A socket that tells once when it is closed, whoever closes it: an event loop's transport does."""
 
     on_close: Callable[[], None] | None = None
+    announced: Peer = None
+    """The client, where the socket's own peer is a proxy."""
+
+    def getpeername(self) -> Any:
+        if self.announced is None:
+            return super().getpeername()
+        return (*self.announced, 0, 0) if ":" in self.announced[0] else self.announced
 
     def close(self) -> None:
         super().close()
@@ -40,6 +45,11 @@ class ClientSocket(socket.socket):
             on_close()
 
 
+HandBack = Callable[[ClientSocket, bytes, Callable[[Arrived], None]], None]
+"""Gives a client's socket back with the bytes that were read from it; the function learns what became
+of that. The socket stays the caller's."""
+
+
 class Connection:
     """A connection with every byte the client has sent still to come: first :attr:`data`, then what
     is in :attr:`socket`. sidetrack is told when the socket is closed."""
@@ -47,9 +57,10 @@ class Connection:
     def __init__(
         self, sock: ClientSocket, peer: Peer, hand_off: wire.HandOff, hand_back: HandBack
     ) -> None:
+        sock.announced = hand_off.peer
         self.socket = sock
         """Non-blocking; nothing was read from it here."""
-        self.peer = peer
+        self.peer = hand_off.peer or peer
         self.data = hand_off.data
         """What another worker has read. To be taken before anything from the socket."""
         self.final = hand_off.final

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from . import wire
 from .channel import Arrived, Channel
-from .connection import Connection, adopt
+from .connection import ClientSocket, Connection, adopt
 from .join import Join
 from .session import Sessions
 from .settings import SLOT, Settings
@@ -107,7 +107,7 @@ class Listener:
         self._returning: asyncio.Task[None] | None = None
         # While another sidetrack may soon be there, connections to be handed back are kept for it.
         self._patience: asyncio.TimerHandle | None = None
-        self._kept: list[tuple[socket.socket, bytes, Callable[[Arrived], None]]] = []
+        self._kept: list[tuple[ClientSocket, bytes, Callable[[Arrived], None]]] = []
         self.open = 0
         """Connections handed over and not yet closed, probes included."""
         self._arrivals: deque[tuple[wire.Message, int | None]] = deque()
@@ -154,13 +154,13 @@ class Listener:
                 # Nobody is there to answer.
                 self._end()
 
-    def hand_back(self, sock: socket.socket, data: bytes, then: Callable[[Arrived], None]) -> None:
+    def hand_back(self, sock: ClientSocket, data: bytes, then: Callable[[Arrived], None]) -> None:
         """Gives a client's socket back, or keeps it for the next sidetrack for a while.
         :meth:`Connection.hand_back` has the rules; ``then`` learns what became of it."""
         if self.takes_back and (self._channel.hung_up or self._sent_away):
             self._kept.append((sock, data, then))
         else:
-            self._channel.hand_back(sock.fileno(), data, then)
+            self._channel.hand_back(sock.fileno(), data, then, sock.announced)
 
     async def accept(self) -> Connection | None:
         """The next connection; none when there will be no more.

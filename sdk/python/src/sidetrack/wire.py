@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import enum
+import ipaddress
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ class HandOff:
     """Already read from it by another worker; comes before what is in the socket."""
     final: bool = False
     """The first request is to be answered here, whatever its session."""
+    peer: tuple[str, int] | None = None
+    """The client, where the socket's own peer is a proxy that has told sidetrack of it."""
     probe: bool = False
     """A socket of sidetrack's own, to see whether this worker answers. Not counted."""
 
@@ -135,9 +138,20 @@ def _hand_off(message: Any) -> Message:
     if not isinstance(data, str):
         return Word.UNREADABLE
     try:
-        return HandOff(base64.b64decode(data, validate=True), ours.get("final") is True)
+        return HandOff(
+            base64.b64decode(data, validate=True), ours.get("final") is True, _peer(ours.get("peer"))
+        )
     except (binascii.Error, ValueError):
         return Word.UNREADABLE
+
+
+def _peer(peer: Any) -> tuple[str, int] | None:
+    """:raises ValueError: when it is no address and port."""
+    if peer is None:
+        return None
+    if not isinstance(peer, list) or [type(part) for part in peer] != [str, int]:
+        raise ValueError("not an address and a port")
+    return str(ipaddress.ip_address(peer[0])), peer[1]
 
 
 def opened(sid: str, ends: bool = True) -> bytes:
@@ -156,13 +170,16 @@ def sockets_closed(count: int) -> bytes:
     return _line({"type": "sidetrack:sockets-closed", "count": count})
 
 
-def hand_back(data: bytes) -> bytes:
+def hand_back(data: bytes, peer: tuple[str, int] | None = None) -> bytes:
     """The next request of the connection beside this line belongs elsewhere.
 
-    ``data`` is every byte read from it, from the first one of that request on.
+    ``data`` is every byte read from it, from the first one of that request on; ``peer`` is that of its
+    :class:`HandOff`.
     """
     text = base64.b64encode(data).decode("ascii")
-    message = {"type": "sidetrack:hand-back", "data": text}
+    message: dict[str, object] = {"type": "sidetrack:hand-back", "data": text}
+    if peer is not None:
+        message["peer"] = peer
     return _line({"cmd": "NODE_HANDLE", "type": "net.Socket", "msg": message})
 
 

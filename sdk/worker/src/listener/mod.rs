@@ -292,7 +292,9 @@ impl Listener {
         let counted = if luggage.is_some() { Counted::Yes } else { Counted::No };
         let open = Open::new(&self.channel, counted);
         match adopted {
-            Adopted::Socket(socket, peer) => {
+            Adopted::Socket(socket, own) => {
+                let announced = luggage.as_ref().and_then(|luggage| luggage.peer);
+                let peer = announced.map_or(own, Peer::Tcp);
                 let stream = match luggage {
                     Some(luggage) => Stream::new(socket, open, &self.sessions, luggage),
                     None => Stream::unguarded(socket, open),

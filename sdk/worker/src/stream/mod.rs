@@ -1,6 +1,7 @@
 //! A client's connection as the worker gets it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub struct Stream {
     /// None once it has been handed back.
     socket: Option<Socket>,
     replay: Replay,
+    /// What its luggage said of the client.
+    peer: Option<SocketAddr>,
     /// None when whatever comes is this worker's.
     guard: Option<Box<Guard>>,
     unread: Option<Unread>,
@@ -63,6 +66,7 @@ impl Stream {
         Self {
             socket: Some(socket),
             replay: Replay::new(luggage.data.into_vec()),
+            peer: luggage.peer,
             guard,
             unread: Some(Unread::new(&open.channel)),
             open: Some(open),
@@ -72,7 +76,8 @@ impl Stream {
     /// A stream that is served whoever owns its sessions.
     pub(crate) fn unguarded(socket: Socket, open: Open) -> Self {
         let unread = Some(Unread::new(&open.channel));
-        Self { socket: Some(socket), replay: Replay::default(), guard: None, unread, open: Some(open) }
+        let (replay, open) = (Replay::default(), Some(open));
+        Self { socket: Some(socket), replay, peer: None, guard: None, unread, open }
     }
 
     /// The socket, for its options; none once the connection has been handed back.
@@ -119,7 +124,7 @@ impl Stream {
     fn hand_back(&mut self) -> io::Result<()> {
         self.guard = None;
         let (Some(socket), Some(open)) = (self.socket.take(), self.open.take()) else { return Ok(()) };
-        let line = encode::hand_back(self.replay.rest());
+        let line = encode::hand_back(self.replay.rest(), self.peer);
         match open.channel.say_with(&line, socket.release()?) {
             Ok(()) => {
                 self.replay = Replay::default();

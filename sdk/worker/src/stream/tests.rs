@@ -39,7 +39,7 @@ async fn scene(luggage: Option<(&[u8], bool)>) -> Scene {
 
 fn with_luggage((data, last_stop): (&[u8], bool)) -> Vec<u8> {
     let mut line = Vec::new();
-    encode::connection(&mut line, &Luggage { data: data.into(), last_stop });
+    encode::connection(&mut line, &Luggage { data: data.into(), last_stop, peer: None });
     line
 }
 
@@ -60,7 +60,7 @@ async fn a_handed_back_socket_is_unread_and_untouched() {
     assert!(is_at_its_end(&mut stream).await);
     assert!(stream.is_handed_back() && stream.descriptor().is_none());
     let (lines, descriptor) = fake.with_descriptor().await;
-    assert_eq!(lines[0].as_bytes(), encode::hand_back(b"").trim_ascii_end());
+    assert_eq!(lines[0].as_bytes(), encode::hand_back(b"", None).trim_ascii_end());
     assert_eq!(stream.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     let vectored = stream.write_vectored(&[IoSlice::new(b"x")]).await;
     assert_eq!(vectored.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -99,7 +99,7 @@ async fn luggage_comes_first_and_follows_the_same_rules() {
         assert!(is_at_its_end(&mut stream).await);
         let (lines, _) = fake.with_descriptor().await;
         let unread = luggage.get(own.len() * 2..).unwrap_or_default();
-        assert_eq!(lines[0].as_bytes(), encode::hand_back(unread).trim_ascii_end(), "cut at {cut}");
+        assert_eq!(lines[0].as_bytes(), encode::hand_back(unread, None).trim_ascii_end(), "cut at {cut}");
     }
 }
 

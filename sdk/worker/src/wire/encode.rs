@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -54,14 +55,20 @@ fn carry(out: &mut Vec<u8>, luggage: &Luggage) {
     if luggage.is_empty() {
         return;
     }
-    out.extend_from_slice(b",\"sidetrack\":{");
+    // Each part begins with a comma, and the first one's becomes the brace.
+    out.extend_from_slice(b",\"sidetrack\":");
+    let start = out.len();
     if !luggage.data.is_empty() {
         let data = BASE64.encode(&luggage.data);
-        let _ = write!(out, "\"data\":\"{data}\"{}", if luggage.last_stop { "," } else { "" });
+        let _ = write!(out, ",\"data\":\"{data}\"");
     }
     if luggage.last_stop {
-        out.extend_from_slice(b"\"final\":true");
+        out.extend_from_slice(b",\"final\":true");
     }
+    if let Some(peer) = luggage.peer {
+        let _ = write!(out, ",\"peer\":[\"{}\",{}]", peer.ip(), peer.port());
+    }
+    out[start] = b'{';
     out.push(b'}');
 }
 
@@ -119,12 +126,14 @@ pub fn fleeting_session_opened(sid: impl Display) -> Vec<u8> {
 }
 
 /// Carries a connection back whose next request belongs to another worker. `data` is what was read
-/// from that request's first byte on.
+/// from that request's first byte on, `peer` what the connection's luggage said of it.
 #[must_use]
-pub fn hand_back(data: &[u8]) -> Vec<u8> {
-    line(
-        &json!({ "cmd": "NODE_HANDLE", "type": "net.Socket", "msg": { "type": "sidetrack:hand-back", "data": BASE64.encode(data) } }),
-    )
+pub fn hand_back(data: &[u8], peer: Option<SocketAddr>) -> Vec<u8> {
+    let mut message = json!({ "type": "sidetrack:hand-back", "data": BASE64.encode(data) });
+    if let Some(peer) = peer {
+        message["peer"] = json!([peer.ip(), peer.port()]);
+    }
+    line(&json!({ "cmd": "NODE_HANDLE", "type": "net.Socket", "msg": message }))
 }
 
 /// Announces that a session has ended.
@@ -159,11 +168,17 @@ mod tests {
 
     #[test]
     fn a_hand_back_is_read_as_it_is_written() {
-        let line = hand_back(b"GET");
+        let line = hand_back(b"GET", None);
         let Ok(FromWorker::HandBack(back)) = FromWorker::parse(line.trim_ascii_end()) else {
             panic!("no hand-back: {}", String::from_utf8_lossy(&line));
         };
-        assert_eq!((back.data(), back.key), (Some(b"GET".to_vec()), None));
+        assert_eq!((back.data(), back.peer(), back.key), (Some(b"GET".to_vec()), None, None));
+        let peer = Some("[2001:db8::1]:443".parse().unwrap());
+        let line = hand_back(b"", peer);
+        let Ok(FromWorker::HandBack(back)) = FromWorker::parse(line.trim_ascii_end()) else {
+            panic!("no hand-back: {}", String::from_utf8_lossy(&line));
+        };
+        assert_eq!(back.peer(), peer);
         let opened = fleeting_session_opened("a\"b");
         let expected = FromWorker::SessionOpened { sid: "a\"b".into(), ends: false };
         assert_eq!(FromWorker::parse(opened.trim_ascii_end()).unwrap(), expected);
@@ -175,15 +190,19 @@ mod tests {
         assert_eq!(sent(|out| new_connection(out, "k", 3, &bare))["msg"]["sidetrack"], Value::Null);
         assert_eq!(sent(|out| connection(out, &bare)), serde_json::from_slice::<Value>(CONNECTION).unwrap());
 
-        let full = Luggage { data: Box::from(*b"GET"), last_stop: true };
-        let whole = json!({ "data": "R0VU", "final": true });
+        let peer = Some("192.0.2.1:56324".parse().unwrap());
+        let full = Luggage { data: Box::from(*b"GET"), last_stop: true, peer };
+        let whole = json!({ "data": "R0VU", "final": true, "peer": ["192.0.2.1", 56324] });
         assert_eq!(sent(|out| connection(out, &full))["msg"]["sidetrack"], whole);
         let message = sent(|out| new_connection(out, "a\"b", 3, &full));
         assert_eq!((&message["msg"]["sidetrack"], &message["msg"]["key"]), (&whole, &json!("a\"b")));
 
-        let kept = Luggage { data: Box::default(), last_stop: true };
+        let kept = Luggage { last_stop: true, ..Luggage::default() };
         assert_eq!(sent(|out| connection(out, &kept))["msg"]["sidetrack"], json!({ "final": true }));
-        let moved = Luggage { data: Box::from(*b"GET"), last_stop: false };
+        let moved = Luggage { data: Box::from(*b"GET"), ..Luggage::default() };
         assert_eq!(sent(|out| connection(out, &moved))["msg"]["sidetrack"], json!({ "data": "R0VU" }));
+        let announced = Luggage { peer, ..Luggage::default() };
+        let whole = json!({ "peer": ["192.0.2.1", 56324] });
+        assert_eq!(sent(|out| new_connection(out, "k", 3, &announced))["msg"]["sidetrack"], whole);
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker says to sidetrack.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -80,6 +81,7 @@ pub struct HandBack<'a> {
     data: Cow<'a, str>,
     /// The server it was given the connection for; none when it came as a message.
     pub key: Option<Cow<'a, str>>,
+    peer: Option<(IpAddr, u16)>,
 }
 
 impl HandBack<'_> {
@@ -87,6 +89,12 @@ impl HandBack<'_> {
     #[must_use]
     pub fn data(&self) -> Option<Vec<u8>> {
         BASE64.decode(self.data.as_bytes()).ok()
+    }
+
+    /// The client, if the connection came with word of one.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer.map(SocketAddr::from)
     }
 }
 
@@ -203,6 +211,8 @@ enum HandleMessage<'a> {
         data: Cow<'a, str>,
         #[serde(borrow, default)]
         key: Option<Cow<'a, str>>,
+        #[serde(default)]
+        peer: Option<(IpAddr, u16)>,
     },
     /// Node repeats a message whose descriptor was lost inside another one.
     Repeated {
@@ -253,8 +263,8 @@ impl<'a> Line<'a> {
             message => message,
         };
         match message {
-            Some(HandleMessage::Ours { kind, data, key }) if kind == "sidetrack:hand-back" => {
-                FromWorker::HandBack(HandBack { data, key })
+            Some(HandleMessage::Ours { kind, data, key, peer }) if kind == "sidetrack:hand-back" => {
+                FromWorker::HandBack(HandBack { data, key, peer })
             }
             _ => FromWorker::Handle,
         }

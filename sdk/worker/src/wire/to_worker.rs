@@ -1,6 +1,7 @@
 //! What sidetrack says to a worker.
 
 use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -41,9 +42,12 @@ impl ToWorker {
         Ok(match (line.cmd.as_deref(), line.act.as_deref()) {
             (Some("NODE_HANDLE"), _) => match line.msg {
                 Some(Message::Ours { sidetrack: Some(Part::Kind(kind)) }) if kind == "probe" => Self::Probe,
-                Some(Message::Ours { sidetrack: Some(Part::Luggage { data, last_stop }) }) => BASE64
-                    .decode(data.as_bytes())
-                    .map_or(Self::Damaged, |data| Self::Connection(Luggage { data: data.into(), last_stop })),
+                Some(Message::Ours { sidetrack: Some(Part::Luggage { data, last_stop, peer }) }) => {
+                    let peer = peer.map(SocketAddr::from);
+                    BASE64.decode(data.as_bytes()).map_or(Self::Damaged, |data| {
+                        Self::Connection(Luggage { data: data.into(), last_stop, peer })
+                    })
+                }
                 Some(Message::Ours { .. } | Message::Other(_)) | None => Self::Connection(Luggage::default()),
             },
             (Some("NODE_HANDLE_ACK"), _) => Self::HandleAck,
@@ -88,6 +92,8 @@ enum Part<'a> {
         data: Cow<'a, str>,
         #[serde(rename = "final", default)]
         last_stop: bool,
+        #[serde(default)]
+        peer: Option<(IpAddr, u16)>,
     },
 }
 
@@ -101,7 +107,7 @@ mod tests {
     }
 
     fn connection(data: &[u8], last_stop: bool) -> ToWorker {
-        ToWorker::Connection(Luggage { data: data.into(), last_stop })
+        ToWorker::Connection(Luggage { data: data.into(), last_stop, peer: None })
     }
 
     #[test]
@@ -131,6 +137,9 @@ mod tests {
         assert_eq!(with(r#"{"data":"R0VU"}"#), connection(b"GET", false));
         assert_eq!(with(r#"{"final":true}"#), connection(b"", true));
         assert_eq!(with(r#"{"data":"\u0052\/\/\/","later":1}"#), connection(&[0x47, 0xff, 0xff], false));
+        let peer = Some("[2001:db8::1]:443".parse().unwrap());
+        let announced = ToWorker::Connection(Luggage { peer, ..Luggage::default() });
+        assert_eq!(with(r#"{"peer":["2001:db8::1",443]}"#), announced);
         assert_eq!(with(r#"{"data":"R0V"}"#), ToWorker::Damaged);
     }
 }

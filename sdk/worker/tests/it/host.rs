@@ -172,7 +172,7 @@ impl Host {
 /// A hand-off of a connection of which something has been read.
 pub fn with_luggage(data: &[u8], last: bool) -> Vec<u8> {
     // The reference is the documentation; the encoder used is the one under test only for base64.
-    let line = encode::hand_back(data);
+    let line = encode::hand_back(data, None);
     let line: Value = serde_json::from_slice(&line).unwrap();
     let data = line["msg"]["data"].clone();
     let msg =

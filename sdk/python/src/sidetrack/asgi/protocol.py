@@ -64,7 +64,7 @@ class ClientProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._loop = asyncio.get_running_loop()
-        self._proxy = InnerTransport(self._transport, self)
+        self._proxy = InnerTransport(self._transport, self, self._connection.socket)
         config = copy.copy(self._worker.config)
         config.loaded_app = self._app
         config.timeout_keep_alive = _NEVER

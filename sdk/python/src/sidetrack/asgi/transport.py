@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
+from ..connection import ClientSocket
+
 
 class Owner(Protocol):
     """Who stands between the real transport and uvicorn's protocol."""
@@ -18,13 +20,15 @@ class Owner(Protocol):
 
 
 class InnerTransport(asyncio.Transport):
-    """Passes everything on, but for three things: two may pause reading, not one; a change of
-    protocol is an upgrade; and nothing is written or closed while the connection is on its way back.
+    """Passes everything on, but for four things: two may pause reading, not one; a change of
+    protocol is an upgrade; nothing is written or closed while the connection is on its way back; and
+    the peer is the client, also when a proxy has connected for it.
     """
 
-    def __init__(self, transport: asyncio.Transport, owner: Owner) -> None:
+    def __init__(self, transport: asyncio.Transport, owner: Owner, sock: ClientSocket) -> None:
         super().__init__()
         self._transport = transport
+        self._socket = sock
         self._owner: Owner | None = owner
 
     def release(self) -> None:
@@ -71,14 +75,20 @@ class InnerTransport(asyncio.Transport):
         if not self._away:
             self._transport.abort()
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if self._socket.announced is not None:
+            # An event loop's own socket object may ask the kernel.
+            if name == "peername":
+                return self._socket.getpeername()
+            if name == "socket":
+                return self._socket
+        return self._transport.get_extra_info(name, default)
+
     @property
     def _away(self) -> bool:
         return self._owner is not None and self._owner.away
 
     # --- What does not -----------------------------------------------------------------------
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._transport.get_extra_info(name, default)
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
