@@ -51,22 +51,23 @@
 //!
 //! # Trust
 //!
-//! Client bytes are hostile: bounded, timed, parsed by a real parser, never a cause to panic. A proxy in
-//! front is believed about its clients where the configuration says so, and nobody else is. A
-//! policy is bounded: whatever it does, its native twin answers. A worker may crash or lie, but it
-//! can claim sessions only for itself, and what it has not acknowledged goes elsewhere. Who may
-//! write the configuration or signal the process has authority.
+//! Client bytes are hostile: bounded, timed, parsed by a real parser, never a cause to panic. A proxy
+//! in front is believed about its clients where the configuration says so, and nobody else is. A policy
+//! is bounded: whatever it does, its native twin answers. A worker may crash or lie, but it can claim
+//! sessions only for itself, and what it has not acknowledged goes elsewhere. Who may write the
+//! configuration or signal the process has authority.
 //!
 //! # Words
 //!
 //! A **pool** is one command's workers and what decides among them; without `[[pool]]` there is one.
 //! A **worker** is an operating-system process, never a thread or a wasm instance. A **slot** is its
 //! place (`w0`, `w1`, …, in named pools `api.w0`); a restarted worker is a new worker in the same slot. The **roster** is the
-//! workers that may be chosen now, with their loads. A **session** must stay with one worker; its id
-//! is the **sid**. A **preamble** is the PROXY header that a proxy may send first. A **head** is the request line and headers of the first unread request. A
-//! **decision** is a policy's answer: a worker, defer, or refuse. A **generation** numbers the policy
-//! version that made it. The **channel** is the Unix socket between sidetrack and one worker; the
-//! **shim** is the script preloaded into Node workers.
+//! workers that may be chosen now, with their loads. A **session** must stay with one worker; its id is
+//! the **sid**. A **preamble** is the PROXY header that a proxy may send first. A **head** is the
+//! request line and headers of the first unread request. A **decision** is a policy's answer: a worker,
+//! defer, or refuse. A **generation** numbers the policy version that made it. The **channel** is the
+//! Unix socket between sidetrack and one worker; the **shim** is the script preloaded into Node
+//! workers.
 
 pub mod access_log;
 pub mod admin;
