@@ -33,7 +33,8 @@ impl FromStr for Format {
 /// # Errors
 /// When it is neither.
 pub fn filter(text: &str) -> Result<EnvFilter, String> {
-    EnvFilter::try_new(text).map_err(|error| format!("{error}"))
+    // Values of fields as they stand: as patterns they are compiled, which may take for ever.
+    EnvFilter::builder().with_regex(false).parse(text).map_err(|error| format!("{error}"))
 }
 
 /// Sends log lines to stderr from now on. A second call changes nothing.
