@@ -23,17 +23,26 @@ pub struct SessionTable {
     limit: usize,
     /// How long a session whose end nobody announces is remembered after it was last heard of.
     idle: Duration,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    owners: HashMap<Box<str>, WorkerId>,
+    owners: HashMap<Box<str>, Owner>,
     /// Sessions whose end nobody will announce, and when they were last heard of.
-    fleeting: HashMap<Box<str>, (WorkerId, Instant)>,
+    fleeting: HashMap<Box<str>, (Owner, Instant)>,
     /// How many fleeting ones there may be before the old ones are looked for.
     tidy_at: usize,
     /// Connections held until somebody announces their session.
     waiting: HashMap<Box<str>, Vec<oneshot::Sender<WorkerId>>>,
+}
+
+/// Who has a session, and since which second of the table's life: no larger than a pointer, as there may
+/// be a million of them.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    worker: WorkerId,
+    since: u32,
 }
 
 /// What became of an announcement.
@@ -64,7 +73,7 @@ impl SessionTable {
     /// when they are `idle`.
     #[must_use]
     pub fn new(limit: usize, idle: Duration) -> Self {
-        Self { inner: Mutex::default(), limit, idle }
+        Self { inner: Mutex::default(), limit, idle, began: Instant::now() }
     }
 
     /// The owner of a session.
@@ -76,18 +85,30 @@ impl SessionTable {
     /// The owner of a session, without the session counting as used.
     #[must_use]
     pub fn glance(&self, sid: &str) -> Option<WorkerId> {
+        self.look(sid).map(|(worker, _)| worker)
+    }
+
+    /// The same, and for how long it has had the session.
+    #[must_use]
+    pub fn look(&self, sid: &str) -> Option<(WorkerId, Duration)> {
         let inner = self.lock();
         let fleeting = || {
             let (owner, seen) = inner.fleeting.get(sid)?;
             (seen.elapsed() < self.idle).then_some(*owner)
         };
-        inner.owners.get(sid).copied().or_else(fleeting)
+        let Owner { worker, since } = inner.owners.get(sid).copied().or_else(fleeting)?;
+        Some((worker, Duration::from_secs(u64::from(self.now().saturating_sub(since)))))
+    }
+
+    /// The second of the table's life.
+    fn now(&self) -> u32 {
+        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
     /// A worker announces a session. Whoever waits for it is told.
     pub fn open(&self, sid: &str, worker: WorkerId) -> Opened {
         self.enter(sid, worker, |inner| {
-            inner.owners.insert(sid.into(), worker);
+            inner.owners.insert(sid.into(), Owner { worker, since: self.now() });
         })
     }
 
@@ -101,7 +122,7 @@ impl SessionTable {
                 // Looked through again only when it has doubled: a constant cost for each session.
                 inner.tidy_at = (inner.fleeting.len() * 2).max(LEAST_TIDY);
             }
-            inner.fleeting.insert(sid.into(), (worker, now));
+            inner.fleeting.insert(sid.into(), (Owner { worker, since: self.now() }, now));
         })
     }
 
@@ -123,11 +144,11 @@ impl SessionTable {
     /// A worker says a session has ended.
     pub fn close(&self, sid: &str, worker: WorkerId) -> Closed {
         let mut inner = self.lock();
-        if inner.owners.get(sid) == Some(&worker) {
+        if inner.owners.get(sid).is_some_and(|owner| owner.worker == worker) {
             inner.owners.remove(sid);
             return Closed::Announced;
         }
-        if inner.fleeting.get(sid).is_some_and(|(owner, _)| *owner == worker) {
+        if inner.fleeting.get(sid).is_some_and(|(owner, _)| owner.worker == worker) {
             inner.fleeting.remove(sid);
             return Closed::Fleeting;
         }
@@ -138,8 +159,8 @@ impl SessionTable {
     pub fn forget(&self, worker: WorkerId) -> usize {
         let mut inner = self.lock();
         let before = inner.len();
-        inner.owners.retain(|_, owner| *owner != worker);
-        inner.fleeting.retain(|_, (owner, _)| *owner != worker);
+        inner.owners.retain(|_, owner| owner.worker != worker);
+        inner.fleeting.retain(|_, (owner, _)| owner.worker != worker);
         before - inner.len()
     }
 
@@ -199,13 +220,13 @@ impl SessionTable {
 impl Inner {
     fn owner(&mut self, sid: &str, idle: Duration) -> Option<WorkerId> {
         if let Some(owner) = self.owners.get(sid) {
-            return Some(*owner);
+            return Some(owner.worker);
         }
         if self.fleeting.is_empty() {
             return None;
         }
         let (owner, seen) = self.fleeting.get_mut(sid)?;
-        let (owner, now) = (*owner, Instant::now());
+        let (owner, now) = (owner.worker, Instant::now());
         if now.saturating_duration_since(*seen) >= idle {
             self.fleeting.remove(sid);
             return None;
@@ -294,6 +315,20 @@ mod tests {
         tokio::time::advance(IDLE / 2).await;
         assert_eq!(table.glance("kept"), None, "a glance is no use");
         assert_eq!(table.owner("kept"), None, "looked through or not");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_known_since_its_first_announcement() {
+        let table = SessionTable::new(10, IDLE);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        table.open("s", A);
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(table.open("s", A), Opened::Known);
+        assert_eq!(table.look("s"), Some((A, Duration::from_secs(40))));
+        assert_eq!(table.look("t"), None);
+        // An owner and its time have room where the owner alone would be padded.
+        assert_eq!(size_of::<(Box<str>, Owner)>(), size_of::<(Box<str>, WorkerId)>());
+        assert_eq!(size_of::<(Box<str>, (Owner, Instant))>(), size_of::<(Box<str>, (WorkerId, Instant))>());
     }
 
     #[tokio::test(start_paused = true)]
