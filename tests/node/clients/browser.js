@@ -1,14 +1,9 @@
 // Tabs of one real Chromium, each with a Socket.IO session that polls. Browsers share at most six
 // connections among all tabs, so each connection carries requests of several sessions.
 //   browser.js URL [--tabs 3] [--seconds 20]
-// Chromium is found as CHROMIUM says, or as `chromium` on the PATH.
 'use strict';
 
-const { spawn } = require('node:child_process');
-const fs = require('node:fs');
-const os = require('node:os');
-const path = require('node:path');
-const WebSocket = require('ws');
+const { launch } = require('./chromium');
 const { start, count, sleep } = require('./lib');
 
 const { url, options, result, finish } = start({ tabs: 3, seconds: 20, deadline: 400 });
@@ -16,69 +11,8 @@ Object.assign(result, {
   tabs: options.tabs, connected: 0, disconnects: 0, echoes: 0, least: 0, statuses: {}, connections: 0, mixed: 0, errors: {}, pids: {},
 });
 
-// Nothing but our page: no updates, no sync, no first-run pages.
-const FLAGS = [
-  '--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-sync',
-  '--disable-background-networking', '--disable-component-update', '--disable-dev-shm-usage',
-  '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows',
-  '--remote-debugging-port=0',
-];
-
-const profile = fs.mkdtempSync(path.join(os.tmpdir(), 'sidetrack-browser-'));
-const browser = spawn(process.env.CHROMIUM ?? 'chromium', [...FLAGS, `--user-data-dir=${profile}`, 'about:blank'], {
-  stdio: ['ignore', 'ignore', 'pipe'], detached: true,
-});
-browser.on('error', (error) => {
-  result.missing = `${error.message}; install Chromium: apt-get install chromium`;
-  finish(false);
-});
-// Its helper processes too, however we end.
-process.on('exit', () => {
-  try {
-    process.kill(-browser.pid, 'SIGKILL');
-  } catch {
-    // It has ended.
-  }
-  fs.rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
-});
-
-/** The DevTools protocol: `call(method, params, session)`, and events. */
-async function devtools() {
-  const endpoint = await new Promise((resolve) => {
-    let said = '';
-    browser.stderr.on('data', (data) => {
-      said += data;
-      const found = /DevTools listening on (ws:\S+)/.exec(said);
-      if (found) resolve(found[1]);
-    });
-  });
-  const socket = new WebSocket(endpoint, { perMessageDeflate: false });
-  await new Promise((resolve) => socket.once('open', resolve));
-  const calls = new Map();
-  const events = [];
-  let id = 0;
-  socket.on('message', (data) => {
-    const message = JSON.parse(data);
-    if (message.id) {
-      const { resolve, reject } = calls.get(message.id);
-      calls.delete(message.id);
-      if (message.error) reject(new Error(message.error.message));
-      else resolve(message.result);
-    } else {
-      for (const listener of events) listener(message);
-    }
-  });
-  return {
-    on: (listener) => events.push(listener),
-    call: (method, params = {}, sessionId) => new Promise((resolve, reject) => {
-      calls.set(++id, { resolve, reject });
-      socket.send(JSON.stringify({ id, method, params, ...(sessionId && { sessionId }) }));
-    }),
-  };
-}
-
 (async () => {
-  const { call, on } = await devtools();
+  const { call, on } = await launch();
   const sidsOf = new Map(); // connection → sessions seen on it
   on(({ method, params }) => {
     if (method !== 'Network.responseReceived' || !params.response.url.includes('transport=polling')) return;
