@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::access_log::AccessLog;
-use crate::admin::{self, Admin, Authority};
+use crate::admin::{self, Admin, Authority, Token};
 use crate::config::{self, Config, Problems};
 use crate::drain::{Drain, Phase};
 use crate::front::Front;
@@ -144,7 +144,7 @@ impl App {
             let socket = config.join().map(&mut join).transpose();
             joining.push(socket.map_err(|error| trouble(&pool::place(&name, "join-socket"), error))?);
         }
-        let admin = bind_admin(&config.admin, &mut passed)?;
+        let (admin, page) = bind_admin(&config, &mut passed).await?;
         passed.used_up()?;
         let built = drafts.into_iter().zip(config.each());
         let built = built.map(|(draft, (_, config))| draft.build(config, &common).map(Arc::new));
@@ -194,16 +194,14 @@ impl App {
             tasks.spawn(Arc::clone(&pipeline).take_back(Arc::clone(pool)));
         }
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&pools), Arc::clone(&servers)));
-        if let Some(admin) = admin {
-            tasks.spawn(admin.serve(Authority {
-                pools: Arc::clone(&pools),
-                servers: Arc::clone(&servers),
-                telemetry: Arc::clone(&telemetry),
-                permits: Arc::clone(&permits),
-                pending_limit: config.max_pending,
-                started: SystemTime::now(),
-            }));
-        }
+        tasks.spawn(admin.serve(Authority {
+            pools: Arc::clone(&pools),
+            servers: Arc::clone(&servers),
+            telemetry: Arc::clone(&telemetry),
+            permits: Arc::clone(&permits),
+            pending_limit: config.max_pending,
+            started: SystemTime::now(),
+        }));
         let figures = status::Figures {
             pools: Arc::clone(&pools),
             servers: Arc::clone(&servers),
@@ -212,7 +210,7 @@ impl App {
         let all_join = config.each().all(|(_, config)| config.workers == 0);
         tasks.spawn(status::keep(notify, all_join, figures));
         let what: Vec<_> = config.each().map(|(_, config)| summary::What::of(config)).collect();
-        tasks.spawn(summary::print(what, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
+        tasks.spawn(summary::print(what, page, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
 
         let ended = loop {
             tokio::select! {
@@ -270,21 +268,31 @@ impl App {
     }
 }
 
-/// The admin interface, where it is wanted.
-fn bind_admin(wanted: &config::Admin, passed: &mut Passed) -> Result<Option<Admin>, Problems> {
-    let path = match wanted {
-        config::Admin::Off => return Ok(None),
-        config::Admin::At(path) => path.clone(),
-        config::Admin::Default => match admin::own() {
-            Ok(path) => path,
-            Err(error) => {
-                tracing::warn!(%error, "no admin interface");
-                return Ok(None);
-            }
-        },
+/// The admin interface, where it is wanted, and the address of its page.
+async fn bind_admin(config: &Config, passed: &mut Passed) -> Result<(Admin, Option<String>), Problems> {
+    let mut admin = Admin::default();
+    let path = match &config.admin {
+        config::Admin::Off => None,
+        config::Admin::At(path) => Some(path.clone()),
+        config::Admin::Default => {
+            admin::own().inspect_err(|error| tracing::warn!(%error, "no admin socket")).ok()
+        }
     };
-    let trouble = |error| Problems::one("admin", format!("{}: {error}", path.display()));
-    Admin::bind(&path, passed.named("admin", &path)).map(Some).map_err(trouble)
+    if let Some(path) = path {
+        let trouble = |error| Problems::one("admin", format!("{}: {error}", path.display()));
+        admin.bind(&path, passed.named("admin", &path)).map_err(trouble)?;
+    }
+    let Some(address) = config.admin_listen else { return Ok((admin, None)) };
+    let token = config.admin_token_file.as_deref().map(Token::keep).transpose();
+    let token = token.map_err(|error| Problems::one("admin-token-file", error.to_string()))?;
+    let open = token.is_none();
+    let trouble = |error| Problems::one("admin-listen", format!("{address}: {error}"));
+    let page = format!("http://{}/", admin.listen(address, token).await.map_err(trouble)?);
+    tracing::info!(page, "admin interface over TCP");
+    if open {
+        tracing::info!("every process on this machine may act there; admin-token-file asks for a token");
+    }
+    Ok((admin, Some(page)))
 }
 
 /// A server has its first worker: its listeners begin to accept.

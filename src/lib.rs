@@ -31,7 +31,7 @@
 //! | [`handoff`] | what is under way to a worker; our own answers |
 //! | [`worker`] | processes, channels, and the roster routing sees |
 //! | [`author`] | tools for who writes a policy: check it, before anybody runs it |
-//! | [`admin`] | HTTP request → command → reply, on a Unix socket |
+//! | [`admin`] | HTTP request → command → reply, on a Unix socket and over TCP; a page for people |
 //! | [`telemetry`] | events that log and count |
 //! | [`observe`] | what routing decided and from what, for whoever watches |
 //! | [`shadow`] | a policy asked beside the real one, compared and never heeded |

@@ -1,14 +1,15 @@
 //! The client's side: one request on a connection of its own.
 
-use std::path::Path;
-
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::place::{Place, Way};
 
 /// What the admin interface said.
 #[derive(Debug)]
@@ -20,8 +21,8 @@ pub struct Answer {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("nobody answers at {path}: {error}")]
-    Connect { path: String, error: std::io::Error },
+    #[error("nobody answers at {place}: {error}")]
+    Connect { place: String, error: std::io::Error },
     #[error("the answer does not come: {0}")]
     Http(#[from] hyper::Error),
     #[error("the answer makes no sense: {0}")]
@@ -30,13 +31,13 @@ pub enum ClientError {
     Request(#[from] hyper::http::Error),
 }
 
-/// Asks at a socket: `POST` with a body, `GET` without. Not cancel safe: the order may have been
+/// Asks somewhere: `POST` with a body, `GET` without. Not cancel safe: the order may have been
 /// carried out.
 ///
 /// # Errors
 /// When there is no answer; an answer that says no is one.
-pub async fn ask(socket: &Path, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
-    let response = send(socket, path, body).await?;
+pub async fn ask(place: &Place, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
+    let response = send(place, path, body).await?;
     let good = response.status() == StatusCode::OK;
     let body = response.into_body().collect().await?.to_bytes();
     Ok(Answer { good, value: serde_json::from_slice(&body)? })
@@ -55,8 +56,8 @@ pub struct Lines {
 ///
 /// # Errors
 /// When there is no answer; the inner error is an answer that says no, in words.
-pub async fn lines(socket: &Path, path: &str) -> Result<Result<Lines, String>, ClientError> {
-    let response = send(socket, path, None).await?;
+pub async fn lines(place: &Place, path: &str) -> Result<Result<Lines, String>, ClientError> {
+    let response = send(place, path, None).await?;
     if response.status() == StatusCode::OK {
         return Ok(Ok(Lines { body: response.into_body(), rest: Vec::new(), told: 0 }));
     }
@@ -85,22 +86,47 @@ impl Lines {
 }
 
 async fn send(
-    socket: &Path,
+    place: &Place,
     path: &str,
     body: Option<&Value>,
 ) -> Result<hyper::Response<Incoming>, ClientError> {
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| ClientError::Connect { path: socket.display().to_string(), error })?;
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let host = match &place.way {
+        Way::Socket(_) => "sidetrack",
+        Way::Tcp(authority) => authority,
+    };
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, "application/json");
+    if let Some(token) = &place.token {
+        request = request.header(header::AUTHORIZATION, token.bearer());
+    }
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = request.body(Full::new(Bytes::from(body)))?;
+    match &place.way {
+        Way::Socket(path) => {
+            let stream = UnixStream::connect(path).await;
+            speak(stream.map_err(|error| nobody(path.display(), error))?, request).await
+        }
+        Way::Tcp(authority) => {
+            let stream = TcpStream::connect(authority).await;
+            speak(stream.map_err(|error| nobody(format_args!("http://{authority}"), error))?, request).await
+        }
+    }
+}
+
+fn nobody(place: impl std::fmt::Display, error: std::io::Error) -> ClientError {
+    ClientError::Connect { place: place.to_string(), error }
+}
+
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: Request<Full<Bytes>>,
+) -> Result<hyper::Response<Incoming>, ClientError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the sender.
     tokio::spawn(connection);
-    let method = if body.is_some() { Method::POST } else { Method::GET };
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, "sidetrack")
-        .body(Full::new(Bytes::from(body)))?;
     Ok(sender.send_request(request).await?)
 }

@@ -1,11 +1,11 @@
-//! Orders of the command line, carried out at the admin socket, and what a person sees of it.
+//! Orders of the command line, carried out at the admin interface, and what a person sees of it.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
 use super::tail::tail;
-use super::{Answer, ask, at, of_pool};
+use super::{Answer, ask, of_pool};
 use crate::cli::{Order, Verb, print};
 use crate::policy::BuiltIn;
 
@@ -15,7 +15,7 @@ use crate::policy::BuiltIn;
 /// When nobody could be asked; in words.
 pub async fn carry_out(order: &Order) -> Result<bool, String> {
     type Shown = fn(&Value) -> String;
-    let socket = || at(order.admin.as_ref()).map_err(|error| error.to_string());
+    let place = || order.at.place().map_err(|error| error.to_string());
     let (path, body, shown): (_, _, Shown) = match &order.verb {
         Verb::List => {
             print(&list());
@@ -26,7 +26,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
         Verb::Rollback(body) => ("/v1/policy/rollback", Some(body), swapped),
         Verb::Explain(body) => ("/v1/policy/explain", Some(body), explained),
         Verb::Follow(filter) => {
-            return tail(&socket()?, order.pool.as_deref(), filter, order.json).await.map(|()| true);
+            return tail(&place()?, order.pool.as_deref(), filter, order.json).await.map(|()| true);
         }
         Verb::ShadowStatus => ("/v1/policy/shadow", None, shadow),
         Verb::ShadowSet(body) => ("/v1/policy/shadow", Some(body), |value| {
@@ -36,9 +36,9 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
             ("/v1/policy/shadow/off", Some(&Value::Null), |_| "no shadow any more\n".to_owned())
         }
     };
-    let socket = socket()?;
-    let Answer { good, value } =
-        ask(&socket, &of_pool(path, order.pool.as_deref()), body).await.map_err(|error| error.to_string())?;
+    let place = place()?;
+    let path = of_pool(path, order.pool.as_deref());
+    let Answer { good, value } = ask(&place, &path, body).await.map_err(|error| error.to_string())?;
     if order.json {
         print(&format!("{value:#}\n"));
     } else if good {

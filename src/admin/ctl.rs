@@ -1,13 +1,12 @@
 //! `sidetrack ctl`: asks, and shows a person the answer.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Answer, ask, at};
+use super::{Answer, Place, Wanted, ask};
 use crate::cli::print;
 
 /// How often a restart is looked at.
@@ -19,8 +18,7 @@ pub struct Ctl {
     pub question: Question,
     /// Only workers of this pool.
     pub pool: Option<String>,
-    /// The admin socket, unless it is to be found.
-    pub admin: Option<PathBuf>,
+    pub at: Wanted,
     /// Print the answer as it came.
     pub json: bool,
 }
@@ -44,9 +42,9 @@ impl Ctl {
     /// When nobody could be asked or the answer is no; in words.
     pub async fn carry_out(&self) -> Result<(), String> {
         type Shown = fn(&Value) -> String;
-        let socket = at(self.admin.as_ref()).map_err(|error| error.to_string())?;
+        let place = self.at.place().map_err(|error| error.to_string())?;
         if let Question::Restart(slots, within) = &self.question {
-            return restart(&socket, slots, self.pool.as_deref(), *within).await;
+            return restart(&place, slots, self.pool.as_deref(), *within).await;
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let (path, body, shown): (_, _, Shown) = match &self.question {
@@ -66,7 +64,7 @@ impl Ctl {
             }
             Question::Restart(..) => return Ok(()),
         };
-        let mut value = answer(&socket, &path, body.as_ref()).await?;
+        let mut value = answer(&place, &path, body.as_ref()).await?;
         if let (Question::Workers, Some(list)) = (&self.question, value.as_array_mut()) {
             list.retain(|worker| is_of(worker, self.pool.as_deref()));
         }
@@ -75,19 +73,19 @@ impl Ctl {
     }
 }
 
-async fn answer(socket: &Path, path: &str, body: Option<&Value>) -> Result<Value, String> {
-    let Answer { good, value } = ask(socket, path, body).await.map_err(|error| error.to_string())?;
+async fn answer(place: &Place, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    let Answer { good, value } = ask(place, path, body).await.map_err(|error| error.to_string())?;
     if good { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
 }
 
 /// Has one worker after another followed by a new one, and waits for each to be ready.
 async fn restart(
-    socket: &Path,
+    place: &Place,
     slots: &[String],
     pool: Option<&str>,
     within: Option<Duration>,
 ) -> Result<(), String> {
-    let list = async || answer(socket, "/v1/workers", None).await;
+    let list = async || answer(place, "/v1/workers", None).await;
     let mut slots = slots.to_vec();
     if slots.is_empty() {
         let workers = list().await?;
@@ -109,7 +107,7 @@ async fn restart(
         let id = |worker: &Option<Value>| worker.as_ref().and_then(|worker| worker["id"].as_u64());
         let before = id(&youngest(&list().await?));
         let path = format!("/v1/workers/{}/restart", utf8_percent_encode(slot, NON_ALPHANUMERIC));
-        answer(socket, &path, Some(&json!({ "within_ms": within }))).await?;
+        answer(place, &path, Some(&json!({ "within_ms": within }))).await?;
         let mut seen = false;
         loop {
             tokio::time::sleep(LOOK).await;
@@ -210,7 +208,14 @@ fn workers(value: &Value) -> String {
 }
 
 fn session(value: &Value) -> String {
-    format!("{} has it, process {}\n", text(&value["worker"]), value["pid"])
+    let age = Duration::from_secs(value["since_s"].as_u64().unwrap_or(0));
+    format!(
+        "{} has it, process {}, since {} ({})\n",
+        text(&value["worker"]),
+        value["pid"],
+        text(&value["since"]),
+        humantime::format_duration(age)
+    )
 }
 
 fn text(value: &Value) -> &str {

@@ -3,9 +3,10 @@
 //! Lines are made on a thread that is not routing's, some milliseconds' worth at a time. Whoever reads
 //! slowly loses observations and gets a line that says how many; nothing here grows with them.
 
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::RawQuery;
@@ -15,7 +16,9 @@ use hyper::body::{Bytes, Frame};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::server::{Chosen, failure};
+use super::reply::No;
+use super::routes::Chosen;
+use super::thin::Thin;
 use crate::observe::{Follower, Heard, MOST_FOLLOWERS};
 use crate::policy::States;
 use crate::record::{Form, Keep, Writer};
@@ -29,6 +32,19 @@ const PIECES: usize = 2;
 /// Whoever reads nothing at all for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What the answer is: JSON, a line each.
+pub(super) const CONTENT_TYPE: &str = "application/x-ndjson";
+
+/// What may be in the query.
+pub(super) const QUERY: &[(&str, &str)] = &[
+    ("form", "full or hashed, which leaves out or replaces what clients have said; hashed without it"),
+    ("keep", "what a hashed one keeps as it is, such as query:room; repeatable"),
+    ("steps", "true for what every link said"),
+    ("headers", "false for none"),
+    ("rate", "at most so many decisions in a second, and nothing else but how many were left out"),
+    super::routes::POOL,
+];
+
 /// What the query asks for.
 #[derive(Debug, Default)]
 struct Wanted {
@@ -37,6 +53,8 @@ struct Wanted {
     /// As they were written, for the recording to name.
     kept: Vec<String>,
     steps: bool,
+    no_headers: bool,
+    rate: Option<NonZeroU32>,
 }
 
 impl Wanted {
@@ -50,6 +68,13 @@ impl Wanted {
                     wanted.keep.push(text.parse().map_err(|error| format!("keep: {error}"))?);
                     wanted.kept.push(text.to_owned());
                 }
+                ("headers", "false") => wanted.no_headers = true,
+                ("rate", value) => {
+                    let rate = value.parse();
+                    wanted.rate = Some(rate.map_err(|_| {
+                        format!("rate: expected how many decisions in a second, found \"{value}\"")
+                    })?);
+                }
                 ("steps", value) => {
                     wanted.steps = value
                         .parse()
@@ -58,7 +83,7 @@ impl Wanted {
                 ("pool", _) => {}
                 _ => {
                     return Err(format!(
-                        "expected form=full|hashed, keep=WHAT or steps=true, found \"{name}={value}\""
+                        "expected form=full|hashed, keep=WHAT, steps=true, headers=false or rate=N, found \"{name}={value}\""
                     ));
                 }
             }
@@ -70,18 +95,23 @@ impl Wanted {
 pub(super) async fn follow(Chosen(pool): Chosen, RawQuery(query): RawQuery) -> Response {
     let wanted = match Wanted::parse(&query.unwrap_or_default()) {
         Ok(wanted) => wanted,
-        Err(error) => return failure(StatusCode::BAD_REQUEST, &error),
+        Err(error) => return No::new(StatusCode::BAD_REQUEST, error).into_response(),
     };
-    let Wanted { form, keep, kept, steps } = wanted;
+    let Wanted { form, keep, kept, steps, no_headers, rate } = wanted;
     let key = &pool.router.settings.session_key;
     let mut writer = match Writer::new(form, keep, steps, key.clone()) {
         Ok(writer) => writer,
-        Err(error) => return failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Err(error) => {
+            return No::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
+        }
     };
+    if no_headers {
+        writer.leave_headers_out();
+    }
     // No decision falls between the two: this thread is the one that makes them.
     let Some(follower) = pool.observers.follow(&pool.policy) else {
         let error = format!("{MOST_FOLLOWERS} follow already");
-        return failure(StatusCode::SERVICE_UNAVAILABLE, &error);
+        return No::new(StatusCode::SERVICE_UNAVAILABLE, error).into_response();
     };
     let states = if steps {
         // Somebody who only reads along needs no states, and no policy is to be asked for one in vain.
@@ -96,12 +126,18 @@ pub(super) async fn follow(Chosen(pool): Chosen, RawQuery(query): RawQuery) -> R
     let (sender, pieces) = mpsc::channel(PIECES);
     // The channel is new and has room.
     let _ = sender.try_send(Bytes::from(first));
-    tokio::spawn(feed(follower, writer, sender));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::new(Pieces(pieces))).into_response()
+    let thin = rate.map(|rate| Thin::new(rate.get(), Instant::now()));
+    tokio::spawn(feed(follower, writer, thin, sender));
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], Body::new(Pieces(pieces))).into_response()
 }
 
 /// Ends when its reader does.
-async fn feed(mut follower: Follower, mut writer: Writer, sender: mpsc::Sender<Bytes>) {
+async fn feed(
+    mut follower: Follower,
+    mut writer: Writer,
+    mut thin: Option<Thin>,
+    sender: mpsc::Sender<Bytes>,
+) {
     let mut more = false;
     loop {
         let first = tokio::select! {
@@ -119,6 +155,12 @@ async fn feed(mut follower: Follower, mut writer: Writer, sender: mpsc::Sender<B
             heard.push(next);
         }
         more = heard.len() == MOST;
+        if let Some(thin) = &mut thin {
+            heard = thin.out(heard);
+            if heard.is_empty() {
+                continue;
+            }
+        }
         let written = tokio::task::spawn_blocking(move || {
             let mut lines = String::new();
             for heard in &heard {
@@ -155,6 +197,8 @@ mod tests {
 
     #[test]
     fn a_query_says_what_is_wanted() {
+        let wanted = Wanted::parse("rate=30&headers=false").unwrap();
+        assert_eq!((wanted.rate.map(NonZeroU32::get), wanted.no_headers), (Some(30), true));
         let wanted = Wanted::parse("form=full&keep=query%3Aroom&keep=peer&steps=true").unwrap();
         assert_eq!((wanted.form, wanted.steps), (Form::Full, true));
         assert_eq!(wanted.keep, [Keep::Query("room".into()), Keep::Peer]);
@@ -163,6 +207,8 @@ mod tests {
             ("form=half", "found \"form=half\""),
             ("keep=all", "keep: expected query:NAME"),
             ("steps=1", "steps: expected true"),
+            ("rate=0", "rate: expected how many"),
+            ("headers=1", "found \"headers=1\""),
             ("x", "found \"x=\""),
         ] {
             let error = Wanted::parse(query).unwrap_err();

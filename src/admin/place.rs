@@ -1,14 +1,40 @@
-//! Where the admin socket is: given, or in a folder where the commands find it.
+//! Where to ask: a socket or an address that was given, or the socket in a folder where the commands find it.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use hyper::Uri;
 use nix::unistd::Uid;
 
-/// Why no socket is found.
+use super::{Token, TokenError};
+
+/// Where somebody said to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// A socket's path or `http://HOST:PORT`, unless it is to be found.
+    pub admin: Option<String>,
+    /// The file with the token.
+    pub token: Option<PathBuf>,
+}
+
+/// Where to ask, and what lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub(super) way: Way,
+    pub(super) token: Option<Token>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    Socket(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
+
+/// Why there is nowhere to ask.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error("no sidetrack of this user runs (looked in {}); name its socket with --admin PATH", .0.display())]
@@ -17,6 +43,51 @@ pub enum PlaceError {
     Several(Vec<PathBuf>),
     #[error("the folder {} cannot be used for the admin socket: {}; name another place with --admin PATH, or --admin off", .0.display(), .1)]
     Folder(PathBuf, io::Error),
+    #[error("--admin {0}: expected a socket's path or http://HOST:PORT")]
+    Address(String),
+    #[error(
+        "--admin {0}: there is no TLS here; ask for http://, through a tunnel where strangers could listen"
+    )]
+    Tls(String),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl Wanted {
+    /// Makes out where to ask.
+    ///
+    /// # Errors
+    /// When that makes no sense, or when no place was given and none is found, or more than one.
+    pub fn place(&self) -> Result<Place, PlaceError> {
+        let way = match &self.admin {
+            None => Way::Socket(find()?),
+            Some(text) if text.contains("://") => Way::Tcp(authority(text)?),
+            Some(path) => Way::Socket(path.into()),
+        };
+        let token = self.token.as_deref().map(Token::read).transpose()?;
+        Ok(Place { way, token })
+    }
+}
+
+impl Place {
+    /// At a Unix socket.
+    #[must_use]
+    pub fn socket(path: &Path) -> Self {
+        Self { way: Way::Socket(path.to_owned()), token: None }
+    }
+}
+
+/// Host and port of an address.
+fn authority(text: &str) -> Result<String, PlaceError> {
+    let wrong = || PlaceError::Address(text.to_owned());
+    if text.starts_with("https://") {
+        return Err(PlaceError::Tls(text.to_owned()));
+    }
+    let uri: Uri = text.parse().map_err(|_| wrong())?;
+    let plain = uri.scheme_str() == Some("http") && uri.path() == "/" && uri.query().is_none();
+    let authority =
+        uri.authority().filter(|authority| plain && !authority.as_str().contains('@')).ok_or_else(wrong)?;
+    Ok(format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)))
 }
 
 /// Where this process's socket is looked for: `PID.sock` in the folder of this user.
@@ -33,14 +104,6 @@ pub fn own() -> Result<PathBuf, PlaceError> {
     };
     checked().map_err(|error| PlaceError::Folder(folder.clone(), error))?;
     Ok(folder.join(format!("{}.sock", std::process::id())))
-}
-
-/// The socket that was given, or that of the one sidetrack that this user runs.
-///
-/// # Errors
-/// When none was given and none is found, or more than one.
-pub fn at(given: Option<&PathBuf>) -> Result<PathBuf, PlaceError> {
-    given.map_or_else(find, |path| Ok(path.clone()))
 }
 
 /// The socket of the one sidetrack that this user runs.
@@ -72,4 +135,33 @@ fn folder() -> PathBuf {
 
 fn list(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Result<Way, String> {
+        let wanted = Wanted { admin: Some(text.to_owned()), token: None };
+        wanted.place().map(|place| place.way).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_path_or_an_address() {
+        assert_eq!(place("/run/a.sock").unwrap(), Way::Socket("/run/a.sock".into()));
+        for (text, expected) in [
+            ("http://127.0.0.1:9000", "127.0.0.1:9000"),
+            ("http://[::1]:9000/", "[::1]:9000"),
+            ("http://ops.example", "ops.example:80"),
+        ] {
+            assert_eq!(place(text).unwrap(), Way::Tcp(expected.to_owned()));
+        }
+        for text in ["http://", "http://a:1/v1", "http://a:1?b", "http://me@a:1", "ftp://a:1"] {
+            assert!(
+                place(text).unwrap_err().contains("expected a socket's path or http://HOST:PORT"),
+                "{text}"
+            );
+        }
+        assert!(place("https://a").unwrap_err().contains("there is no TLS"));
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, sleep_until};
 
-use super::{at, lines};
+use super::{Wanted, lines};
 use crate::record::format::{End, Entry, Gap, Total};
 
 /// Written at least so often, so that somebody who looks at the file sees what is new.
@@ -23,8 +23,7 @@ const FOR_EVER: Duration = Duration::from_secs(u32::MAX as u64);
 pub struct Recording {
     /// `-` for standard output.
     pub out: PathBuf,
-    /// The admin socket, unless it is to be found.
-    pub admin: Option<PathBuf>,
+    pub at: Wanted,
     /// The pool, unless it is clear which.
     pub pool: Option<String>,
     pub time: Option<Duration>,
@@ -39,7 +38,7 @@ pub struct Recording {
 /// # Errors
 /// When nothing can be recorded; in words.
 pub async fn record(recording: &Recording) -> Result<(), String> {
-    let socket = at(recording.admin.as_ref()).map_err(|error| error.to_string())?;
+    let place = recording.at.place().map_err(|error| error.to_string())?;
     let mut query = form_urlencoded::Serializer::new(String::new());
     if recording.full {
         query.append_pair("form", "full");
@@ -51,7 +50,7 @@ pub async fn record(recording: &Recording) -> Result<(), String> {
         query.append_pair("keep", keep);
     }
     let path = format!("/v1/decisions?{}", query.finish());
-    let mut lines = lines(&socket, &path).await.map_err(|error| error.to_string())??;
+    let mut lines = lines(&place, &path).await.map_err(|error| error.to_string())??;
     // Only now: a file is not made for a recording that cannot be.
     let trouble = |error: io::Error| format!("{}: {error}", recording.out.display());
     let mut file = BufWriter::new(create(&recording.out).map_err(trouble)?);

@@ -1,139 +1,252 @@
 //! The run as it is: who works, for whom, and what has happened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::server::Authority;
 use crate::pool::{Pool, Pools};
 use crate::worker::{Origin, Standing, WorkerReport};
 
-/// Everything at a glance.
-pub(super) fn status(authority: &Authority) -> Value {
-    let addresses: Vec<_> = authority.servers.addresses().iter().map(ToString::to_string).collect();
-    let figures: Map<_, _> = authority
-        .telemetry
-        .counters
-        .snapshot()
-        .map(|(name, count)| (name.to_owned(), count.into()))
-        .collect();
-    let pools = &authority.pools;
-    let links = pools.iter().flat_map(|pool| pool.policy.describe().links);
-    let policies: Vec<_> = links.map(|link| link.policy).collect();
-    let mut status = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "pid": std::process::id(),
-        "since": super::policy::time(authority.started),
-        "uptime_s": SystemTime::now().duration_since(authority.started).unwrap_or_default().as_secs(),
-        "addresses": addresses,
-        "policy": policies,
-        "sessions": pools.iter().map(|pool| pool.sessions.len()).sum::<usize>(),
-        "workers": workers(authority),
-        "figures": figures,
-    });
-    if pools.several() {
-        status["pools"] = pools.iter().map(|pool| one_pool(pools, pool)).collect();
-    }
-    status
+/// The run at a glance.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Status {
+    version: &'static str,
+    pid: u32,
+    /// When all this was so.
+    now: String,
+    /// When the run began.
+    since: String,
+    uptime_s: u64,
+    /// Where clients connect.
+    addresses: Vec<String>,
+    /// The chains, without their native last links.
+    policy: Vec<String>,
+    /// How many there are.
+    sessions: usize,
+    workers: Vec<Worker>,
+    /// Everything that is counted, by name.
+    figures: BTreeMap<&'static str, u64>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pools: Option<Vec<PoolAtAGlance>>,
 }
 
-fn one_pool(pools: &Pools, pool: &Pool) -> Value {
+/// One of several pools.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct PoolAtAGlance {
+    pool: String,
+    /// Hosts and paths whose requests are for it.
+    matches: Vec<String>,
+    /// Its chain, without the native last link.
+    policy: Vec<String>,
+    sessions: usize,
+    /// How many are ready.
+    workers: usize,
+}
+
+/// A worker, and what it has to do.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Worker {
+    /// Of which pool, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
+    /// Its slot. While one worker follows another, both have it.
+    worker: String,
+    /// Another one for each worker there ever was.
+    id: u32,
+    pid: u32,
+    origin: Begun,
+    standing: State,
+    /// It gets nothing new.
+    draining: bool,
+    weight: u32,
+    labels: BTreeMap<String, String>,
+    /// What policies see: sessions, sockets, and what is under way.
+    load: u32,
+    sessions: u32,
+    /// Connections in its hands, as far as it reports their end.
+    sockets: u32,
+    /// Sent to it and not yet acknowledged.
+    unacknowledged: usize,
+    /// Waiting to be sent to it.
+    queued: usize,
+    handed_off: u64,
+    handed_back: u64,
+    /// For how long it has been ready; null before.
+    ready_s: Option<u64>,
+}
+
+/// How a worker came to be.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Begun {
+    Started,
+    Joined,
+}
+
+/// Whether a worker may be chosen.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum State {
+    Starting,
+    Ready,
+    Unresponsive,
+    Leaving,
+}
+
+/// Who has a session.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Session {
+    session: String,
+    /// In which pool, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<String>,
+    /// Its owner's slot, …
+    worker: String,
+    /// … number, …
+    id: u32,
+    /// … and process.
+    pid: u32,
+    /// When it was announced first, to the second.
+    since: String,
+    /// How long ago that is.
+    since_s: u64,
+}
+
+/// A worker that is to be emptied.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Drain {
+    /// When it leaves at the latest, from now; null for never.
+    within_ms: Option<u64>,
+}
+
+pub(super) fn status(authority: &Authority) -> Status {
+    let pools = &authority.pools;
+    let links = pools.iter().flat_map(|pool| pool.policy.describe().links);
+    let now = SystemTime::now();
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        now: super::policy::time(now),
+        since: super::policy::time(authority.started),
+        uptime_s: now.duration_since(authority.started).unwrap_or_default().as_secs(),
+        addresses: authority.servers.addresses().iter().map(ToString::to_string).collect(),
+        policy: links.map(|link| link.policy).collect(),
+        sessions: pools.iter().map(|pool| pool.sessions.len()).sum(),
+        workers: workers(authority),
+        figures: authority.telemetry.counters.snapshot().collect(),
+        pools: pools.several().then(|| pools.iter().map(|pool| one_pool(pools, pool)).collect()),
+    }
+}
+
+fn one_pool(pools: &Pools, pool: &Pool) -> PoolAtAGlance {
     let links = pool.policy.describe().links;
-    json!({
-        "pool": &*pool.name,
-        "matches": pools.matches(pool),
-        "policy": links.iter().map(|link| &link.policy).collect::<Vec<_>>(),
-        "sessions": pool.sessions.len(),
-        "workers": pool.fleet.ready().len(),
-    })
+    PoolAtAGlance {
+        pool: pool.name.to_string(),
+        matches: pools.matches(pool),
+        policy: links.into_iter().map(|link| link.policy).collect(),
+        sessions: pool.sessions.len(),
+        workers: pool.fleet.ready().len(),
+    }
+}
+
+/// Where there are several pools it is said of which something is.
+pub(super) fn named(pools: &Pools, pool: &Pool) -> Option<String> {
+    pools.several().then(|| pool.name.to_string())
 }
 
 /// Every worker.
-pub(super) fn workers(authority: &Authority) -> Value {
+pub(super) fn workers(authority: &Authority) -> Vec<Worker> {
     let pools = &authority.pools;
     let of = |pool: &Arc<Pool>| {
-        let named = |report: &WorkerReport| told(pools, pool, worker(report));
-        pool.fleet.census().iter().map(named).collect::<Vec<_>>()
+        let own = |report| Worker { pool: named(pools, pool), ..Worker::from(report) };
+        pool.fleet.census().into_iter().map(own).collect::<Vec<_>>()
     };
     pools.iter().flat_map(of).collect()
 }
 
-/// Where there are several pools it is said of which something is.
-fn told(pools: &Pools, pool: &Pool, mut value: Value) -> Value {
-    if pools.several() {
-        value["pool"] = json!(&*pool.name);
-    }
-    value
-}
-
-/// A worker that is to be emptied.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Drain {
-    /// When it leaves at the latest, from now.
-    within_ms: Option<u64>,
-}
-
-pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
-    let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
-    authority.pools.of_slot(slot)?.fleet.drain(slot, deadline).map_err(|error| error.to_string())?;
+pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<Vec<Worker>, String> {
+    authority.pools.of_slot(slot)?.fleet.drain(slot, order.deadline()).map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
-pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Result<Value, String> {
-    let deadline = order.within_ms.map(|within| Instant::now() + Duration::from_millis(within));
-    authority.pools.of_slot(slot)?.fleet.restart(slot, deadline).map_err(|error| error.to_string())?;
+pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Result<Vec<Worker>, String> {
+    authority
+        .pools
+        .of_slot(slot)?
+        .fleet
+        .restart(slot, order.deadline())
+        .map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
-pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Value, String> {
+pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Vec<Worker>, String> {
     authority.pools.of_slot(slot)?.fleet.undrain(slot).map_err(|error| error.to_string())?;
     Ok(workers(authority))
 }
 
-/// Who has a session.
-pub(super) fn session(authority: &Authority, sid: &str) -> Result<Value, String> {
-    let owned = |pool: &Arc<Pool>| Some((Arc::clone(pool), pool.sessions.glance(sid)?));
-    let (pool, owner) = authority
+/// Who has a session. Looking does not count as using it.
+pub(super) fn session(authority: &Authority, sid: &str) -> Result<Session, String> {
+    let known = |pool: &Arc<Pool>| pool.sessions.look(sid).map(|known| (Arc::clone(pool), known));
+    let (pool, (owner, age)) = authority
         .pools
         .iter()
-        .find_map(owned)
+        .find_map(known)
         .ok_or_else(|| format!("nobody is known to have session `{sid}`"))?;
     let owner = pool.fleet.census().into_iter().find(|worker| worker.id == owner);
     let owner = owner.ok_or_else(|| format!("the worker of session `{sid}` has just gone"))?;
-    let value = json!({ "session": sid, "worker": owner.slot, "id": owner.id.0, "pid": owner.pid });
-    Ok(told(&authority.pools, &pool, value))
+    let since = SystemTime::now().checked_sub(age).unwrap_or(authority.started);
+    Ok(Session {
+        session: sid.to_owned(),
+        pool: named(&authority.pools, &pool),
+        worker: owner.slot,
+        id: owner.id.0,
+        pid: owner.pid,
+        since: humantime::format_rfc3339_seconds(since).to_string(),
+        since_s: age.as_secs(),
+    })
 }
 
-fn worker(report: &WorkerReport) -> Value {
-    let standing = match report.standing {
-        Standing::Starting => "starting",
-        Standing::Ready => "ready",
-        Standing::Unresponsive => "unresponsive",
-        Standing::Leaving => "leaving",
-    };
-    let origin = match report.origin {
-        Origin::Started => "started",
-        Origin::Joined => "joined",
-    };
-    json!({
-        "worker": report.slot,
-        "id": report.id.0,
-        "pid": report.pid,
-        "origin": origin,
-        "standing": standing,
-        "draining": report.draining,
-        "weight": report.facts.weight,
-        "labels": report.facts.labels.iter().map(|(key, value)| (key.clone(), json!(value))).collect::<Map<_, _>>(),
-        "load": report.load,
-        "sessions": report.sessions,
-        "sockets": report.sockets,
-        "unacknowledged": report.unacknowledged,
-        "queued": report.queued,
-        "handed_off": report.handed_off,
-        "handed_back": report.handed_back,
-        "ready_s": report.ready_since.map(|since| since.elapsed().as_secs()),
-    })
+impl Drain {
+    fn deadline(&self) -> Option<Instant> {
+        // A time beyond all clocks is none.
+        self.within_ms.and_then(|within| Instant::now().checked_add(Duration::from_millis(within)))
+    }
+}
+
+impl From<WorkerReport> for Worker {
+    fn from(report: WorkerReport) -> Self {
+        Self {
+            pool: None,
+            worker: report.slot,
+            id: report.id.0,
+            pid: report.pid,
+            origin: match report.origin {
+                Origin::Started => Begun::Started,
+                Origin::Joined => Begun::Joined,
+            },
+            standing: match report.standing {
+                Standing::Starting => State::Starting,
+                Standing::Ready => State::Ready,
+                Standing::Unresponsive => State::Unresponsive,
+                Standing::Leaving => State::Leaving,
+            },
+            draining: report.draining,
+            weight: report.facts.weight,
+            labels: report.facts.labels.into_iter().collect(),
+            load: report.load,
+            sessions: report.sessions,
+            sockets: report.sockets,
+            unacknowledged: report.unacknowledged,
+            queued: report.queued,
+            handed_off: report.handed_off,
+            handed_back: report.handed_back,
+            ready_s: report.ready_since.map(|since| since.elapsed().as_secs()),
+        }
+    }
 }

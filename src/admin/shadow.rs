@@ -3,20 +3,72 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::policy::{counts, time};
+use super::policy::time;
+use super::versions::Counts;
 use crate::observe::Latencies;
 use crate::pool::Pool;
 use crate::shadow::{Status, Tally};
 
 /// Another shadow.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "SetShadow")]
 pub(super) struct Set {
     /// As in the configuration: a name or an absolute path, options behind it.
     policy: String,
+}
+
+/// How the shadow does.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Shadow")]
+pub(super) struct Told {
+    policy: String,
+    /// JSON text.
+    options: String,
+    /// Null for a native one.
+    digest: Option<String>,
+    generation: Option<u64>,
+    /// False when it was switched off after repeated faults.
+    in_service: bool,
+    since: String,
+    asked: u64,
+    agreed: u64,
+    differed: u64,
+    /// The share that agreed; null before any was compared.
+    agreement: Option<f64>,
+    /// Left to the next policy.
+    deferred: u64,
+    failed: u64,
+    /// Not asked, since it was behind.
+    dropped: u64,
+    counts: Option<Counts>,
+    /// Who got new connections, and who would have.
+    spread: Vec<Spread>,
+    /// What a decision takes, in nanoseconds.
+    latency_ns: Latency,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Spread {
+    worker: String,
+    live: u64,
+    shadow: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Latency {
+    live: Percentiles,
+    shadow: Percentiles,
+}
+
+/// Null before there was any.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Percentiles {
+    p50: Option<u64>,
+    p99: Option<u64>,
 }
 
 pub(super) fn set(pool: &Pool, order: &Set) -> Result<(), String> {
@@ -24,13 +76,12 @@ pub(super) fn set(pool: &Pool, order: &Set) -> Result<(), String> {
     pool.shadows.set(&link).map_err(|error| error.to_string())
 }
 
-pub(super) fn off(pool: &Pool) -> Result<Value, String> {
-    pool.shadows.off().then_some(Value::Null).ok_or_else(|| "there is no shadow".to_owned())
+pub(super) fn off(pool: &Pool) -> Result<(), String> {
+    pool.shadows.off().then_some(()).ok_or_else(|| "there is no shadow".to_owned())
 }
 
-/// Null when there is none.
-pub(super) async fn status(pool: &Pool) -> Value {
-    look(pool).await.as_ref().map_or(Value::Null, told)
+pub(super) async fn status(pool: &Pool) -> Option<Told> {
+    look(pool).await.as_ref().map(Told::from)
 }
 
 /// Elsewhere than where connections are routed: it may be in the middle of a call.
@@ -39,34 +90,43 @@ pub(super) async fn look(pool: &Pool) -> Option<Status> {
     tokio::task::spawn_blocking(move || shadows.status()).await.ok().flatten()
 }
 
-fn told(status: &Status) -> Value {
-    let Status { description, since, tally, dropped } = status;
-    // A native policy stands behind the links, alone.
-    let link = description.links.first();
-    let spread = |(worker, (live, shadow)): (&String, &(u64, u64))| json!({ "worker": worker, "live": live, "shadow": shadow });
-    let Tally { agreed, differed, deferred, failed, .. } = tally;
-    json!({
-        "policy": link.map_or_else(|| format!("native:{}", description.fallback), |link| link.policy.clone()),
-        "options": link.map_or("{}", |link| &link.options),
-        "digest": link.and_then(|link| link.digest).map(|digest| format!("{digest:#}")),
-        "generation": link.map(|link| link.generation),
-        "in_service": link.is_none_or(|link| link.in_service),
-        "since": time(link.filter(|link| link.digest.is_some()).map_or(*since, |link| link.since)),
-        "asked": tally.asked(),
-        "agreed": agreed,
-        "differed": differed,
-        "agreement": tally.agreement(),
-        "deferred": deferred,
-        "failed": failed,
-        "dropped": dropped,
-        "counts": link.map(|link| counts(&link.counts)),
-        "spread": tally.spread.iter().map(spread).collect::<Vec<_>>(),
-        "latency_ns": { "live": latency(&tally.live), "shadow": latency(&tally.shadow) },
-    })
+impl From<&Status> for Told {
+    fn from(status: &Status) -> Self {
+        let Status { description, since, tally, dropped } = status;
+        // A native policy stands behind the links, alone.
+        let link = description.links.first();
+        let Tally { agreed, differed, deferred, failed, .. } = *tally;
+        let spread = tally.spread.iter().map(|(worker, (live, shadow))| Spread {
+            worker: worker.clone(),
+            live: *live,
+            shadow: *shadow,
+        });
+        Self {
+            policy: link
+                .map_or_else(|| format!("native:{}", description.fallback), |link| link.policy.clone()),
+            options: link.map_or_else(|| "{}".to_owned(), |link| link.options.clone()),
+            digest: link.and_then(|link| link.digest).map(|digest| format!("{digest:#}")),
+            generation: link.map(|link| link.generation),
+            in_service: link.is_none_or(|link| link.in_service),
+            since: time(link.filter(|link| link.digest.is_some()).map_or(*since, |link| link.since)),
+            asked: tally.asked(),
+            agreed,
+            differed,
+            agreement: tally.agreement(),
+            deferred,
+            failed,
+            dropped: *dropped,
+            counts: link.map(|link| Counts::from(&link.counts)),
+            spread: spread.collect(),
+            latency_ns: Latency { live: (&tally.live).into(), shadow: (&tally.shadow).into() },
+        }
+    }
 }
 
-fn latency(times: &Latencies) -> Value {
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let at = |percent| times.percentile(percent).map(nanoseconds);
-    json!({ "p50": at(50), "p99": at(99) })
+impl From<&Latencies> for Percentiles {
+    fn from(times: &Latencies) -> Self {
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let at = |percent| times.percentile(percent).map(nanoseconds);
+        Self { p50: at(50), p99: at(99) }
+    }
 }

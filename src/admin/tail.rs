@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::Path;
 
-use super::{lines, of_pool};
+use super::{Place, lines, of_pool};
 use crate::record::format::{Decision, Entry, Refused, Said};
 
 /// Which decisions to show, and how many.
@@ -30,9 +29,9 @@ struct Names {
 ///
 /// # Errors
 /// When nobody can be followed; in words.
-pub async fn tail(socket: &Path, pool: Option<&str>, filter: &Filter, json: bool) -> Result<(), String> {
+pub async fn tail(place: &Place, pool: Option<&str>, filter: &Filter, json: bool) -> Result<(), String> {
     let path = of_pool("/v1/decisions?form=full&steps=true", pool);
-    let mut lines = lines(socket, &path).await.map_err(|error| error.to_string())??;
+    let mut lines = lines(place, &path).await.map_err(|error| error.to_string())??;
     let (mut names, mut shown) = (Names::default(), 0);
     while filter.limit.is_none_or(|limit| shown < limit) {
         let Some(line) = lines.next().await else { break };

@@ -43,8 +43,14 @@ pub fn policy(chain: &Chain) -> String {
 }
 
 /// Prints the summary once all workers are ready, or the first ones have been for a while. `what` is in
-/// the order of the pools.
-pub async fn print(what: Vec<What>, format: Format, pools: Arc<Pools>, servers: Arc<Servers>) {
+/// the order of the pools, `page` the admin interface's.
+pub async fn print(
+    what: Vec<What>,
+    page: Option<String>,
+    format: Format,
+    pools: Arc<Pools>,
+    servers: Arc<Servers>,
+) {
     let mut changes = pools.watch();
     while pools.ready().is_empty() {
         changes.next().await;
@@ -89,6 +95,9 @@ pub async fn print(what: Vec<What>, format: Format, pools: Arc<Pools>, servers: 
             policy = policy(&pool.policy),
             key = what.session_key,
         );
+    }
+    if let Some(page) = page {
+        text += &format!("  {dim}dashboard{plain}  {page}\n");
     }
     // Nobody may be reading stdout; that is no reason to stop serving.
     drop(io::stdout().write_all((text + "\n").as_bytes()));

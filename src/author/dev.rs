@@ -33,7 +33,7 @@ pub struct Dev {
     /// JSON text for the policy; those of the link when not given.
     pub options: Option<String>,
     pub link: Option<String>,
-    pub admin: Option<PathBuf>,
+    pub at: admin::Wanted,
     /// Do it once and end.
     pub once: bool,
 }
@@ -98,14 +98,14 @@ impl Dev {
     }
 
     async fn swap(&self, artefact: &Path) -> Result<String, String> {
-        let socket = admin::at(self.admin.as_ref()).map_err(|error| {
+        let place = self.at.place().map_err(|error| {
             format!(
                 "built and checked; to see it at work: sidetrack run --policy {} -- COMMAND\n  ({error})",
                 artefact.display()
             )
         })?;
         let ask = async |path: &str, body: Option<&Value>| {
-            let answer = admin::ask(&socket, path, body).await.map_err(|error| error.to_string())?;
+            let answer = admin::ask(&place, path, body).await.map_err(|error| error.to_string())?;
             if answer.good {
                 Ok(answer.value)
             } else {

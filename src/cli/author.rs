@@ -251,7 +251,7 @@ fn dev() -> Command {
                 .help("Options for the policy; without them, those of the link stay"),
         )
         .arg(super::policy::link())
-        .arg(super::policy::admin())
+        .args(super::policy::admin())
         .arg(flag("once", "Do it once and end: exit code 1 when it was not swapped in"))
 }
 
@@ -336,7 +336,7 @@ pub(super) fn task(matches: &ArgMatches) -> Option<Task> {
                 artefact: text("artefact").map(Into::into),
                 options: text("options"),
                 link: text("link"),
-                admin: text("admin").map(Into::into),
+                at: super::policy::wanted(matches),
                 once: matches.get_flag("once"),
             }))
         }

@@ -2,7 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::policy::asking;
+use super::policy::{self, asking};
 use crate::admin::{Ctl, Question};
 
 const EXAMPLES: &str = "\
@@ -13,9 +13,12 @@ Examples:
   sidetrack ctl drain w2 --within 10m
   sidetrack ctl restart --rolling --within 1h
   sidetrack ctl restart --rolling --pool api
+  sidetrack ctl policy rollback
+  sidetrack ctl status --admin http://127.0.0.1:9000 --token-file ./token
 
 Metrics for Prometheus are at /metrics of the same socket:
-  curl --unix-socket PATH http://sidetrack/metrics";
+  curl --unix-socket PATH http://sidetrack/metrics
+With `run --admin-listen ADDR:PORT` there is also a page for people.";
 
 pub(super) fn command() -> Command {
     Command::new("ctl")
@@ -28,7 +31,7 @@ pub(super) fn command() -> Command {
             asking(Command::new("workers").about("Every worker: process, standing, load")).arg(pool()),
         )
         .subcommand(
-            asking(Command::new("session").about("Which worker has a session"))
+            asking(Command::new("session").about("Which worker has a session, and since when"))
                 .arg(Arg::new("sid").value_name("SID").required(true).help("The session id")),
         )
         .subcommand(
@@ -61,6 +64,12 @@ pub(super) fn command() -> Command {
             )
             .arg(slot().required(true)),
         )
+        .subcommand(policy::verbs(
+            Command::new("policy")
+                .about("See and replace the policy; the same verbs as those of `sidetrack policy`")
+                .subcommand_required(true)
+                .arg_required_else_help(true),
+        ))
 }
 
 fn within() -> Arg {
@@ -96,7 +105,6 @@ pub(super) fn ctl(matches: &ArgMatches) -> Option<Ctl> {
         "session" => Question::Session(matches.get_one::<String>("sid")?.clone()),
         _ => return None,
     };
-    let admin = matches.get_one::<String>("admin").map(Into::into);
     let pool = matches.try_get_one::<String>("pool").ok().flatten().cloned();
-    Some(Ctl { question, pool, admin, json: matches.get_flag("json") })
+    Some(Ctl { question, pool, at: policy::wanted(matches), json: matches.get_flag("json") })
 }

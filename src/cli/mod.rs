@@ -32,6 +32,8 @@ Examples:
       A chain of policies, one of your own; every flag is also a key in the file.
   sidetrack policy set ./mine.wasm
       Another version while it runs.
+  sidetrack run --admin-listen 127.0.0.1:9000 -- node server.js
+      With a dashboard at http://127.0.0.1:9000.
   sidetrack run --workers 0 --listen :3000 --join-socket ./join.sock
       Nothing is started here: workers come by themselves, with `sidetrack join`.
   sidetrack demo
@@ -172,7 +174,10 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("policy", matches) => {
             author::task(matches).map(Action::Author).or_else(|| policy::order(matches).map(Action::Policy))
         }
-        ("ctl", matches) => ctl::ctl(matches).map(Action::Ctl),
+        ("ctl", matches) => match matches.subcommand() {
+            Some(("policy", matches)) => policy::order(matches).map(Action::Policy),
+            _ => ctl::ctl(matches).map(Action::Ctl),
+        },
         ("record", matches) => record::recording(matches).map(Action::Record),
         ("replay", matches) => record::replaying(matches).map(Box::new).map(Action::Replay),
         ("join", matches) => join_options(matches).map(Action::Join),

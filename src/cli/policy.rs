@@ -1,12 +1,10 @@
 //! `sidetrack policy …`: the verbs for a running sidetrack's policy. Those for whoever writes one are
 //! beside, in `author`.
 
-use std::path::PathBuf;
-
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
-use crate::admin::Filter;
+use crate::admin::{Filter, Wanted};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,8 +30,7 @@ pub struct Order {
     pub verb: Verb,
     /// The pool, unless it is clear which.
     pub pool: Option<String>,
-    /// The admin socket, unless it is to be found.
-    pub admin: Option<PathBuf>,
+    pub at: Wanted,
     /// Print the answer as it came.
     pub json: bool,
 }
@@ -54,13 +51,19 @@ pub enum Verb {
 }
 
 pub(super) fn command() -> Command {
-    Command::new("policy")
+    let command = Command::new("policy")
         .about("See, replace and try the policy of a running sidetrack; write one")
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(super::author::commands())
-        .subcommand(Command::new("list").about("The built-in policies"))
+        .subcommand(Command::new("list").about("The built-in policies"));
+    verbs(command)
+}
+
+/// What can be asked of the policy of a running sidetrack.
+pub(super) fn verbs(command: Command) -> Command {
+    command
         .subcommand(of_pool(Command::new("status").about("Every link of the chain: version, state, counters, history")))
         .subcommand(
             of_pool(Command::new("set").about("Put another version in a link's place, with the state of the one before"))
@@ -165,16 +168,28 @@ pub(super) fn link() -> Arg {
     Arg::new("link").long("link").value_name("NAME").help("The link of the chain; the first one without it")
 }
 
-pub(super) fn admin() -> Arg {
-    Arg::new("admin")
-        .long("admin")
-        .value_name("PATH")
-        .help("The admin socket; without it, that of the one sidetrack you run")
+/// Where to ask.
+pub(super) fn admin() -> [Arg; 2] {
+    [
+        Arg::new("admin").long("admin").value_name("PATH|URL").help(
+            "The admin socket, or http://HOST:PORT; without it, the socket of the one sidetrack you run",
+        ),
+        Arg::new("token-file")
+            .long("token-file")
+            .value_name("FILE")
+            .help("The file with the token that is asked for over TCP"),
+    ]
+}
+
+/// Where somebody said to ask.
+pub(super) fn wanted(matches: &ArgMatches) -> Wanted {
+    let text = |name: &str| matches.get_one::<String>(name).cloned();
+    Wanted { admin: text("admin"), token: text("token-file").map(Into::into) }
 }
 
 pub(super) fn asking(command: Command) -> Command {
     command
-        .arg(admin())
+        .args(admin())
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print the answer as JSON"))
 }
 
@@ -212,7 +227,7 @@ pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
         body.insert("link".to_owned(), json!(link));
     }
     let verb = match name {
-        "list" => return Some(Order { verb: Verb::List, pool: None, admin: None, json: false }),
+        "list" => return Some(Order { verb: Verb::List, pool: None, at: Wanted::default(), json: false }),
         "status" => Verb::Status,
         "set" => {
             body.insert("policy".to_owned(), json!(absolute(&text("policy")?)));
@@ -248,8 +263,7 @@ pub(super) fn order(matches: &ArgMatches) -> Option<Order> {
         }
         _ => return None,
     };
-    let pool = text("pool");
-    Some(Order { verb, pool, admin: text("admin").map(Into::into), json: matches.get_flag("json") })
+    Some(Order { verb, pool: text("pool"), at: wanted(matches), json: matches.get_flag("json") })
 }
 
 /// The running sidetrack may have another working directory.
@@ -296,7 +310,7 @@ mod tests {
             "/a.sock",
             "--json",
         ]);
-        assert_eq!((explain.admin, explain.json, explain.pool), (Some("/a.sock".into()), true, None));
+        assert_eq!((explain.at.admin.as_deref(), explain.json, explain.pool), (Some("/a.sock"), true, None));
         assert_eq!(order_of(&["status", "--pool", "api"]).pool.as_deref(), Some("api"));
         let follow = order_of(&["explain", "--follow", "--worker", "w1", "--limit", "3"]).verb;
         let expected = Filter { worker: Some("w1".into()), session: None, limit: Some(3) };

@@ -50,7 +50,7 @@ pub(super) fn record_command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("A new file, for you alone to read; - for standard output"),
         )
-        .arg(super::policy::admin())
+        .args(super::policy::admin())
         .arg(super::policy::pool())
         .arg(
             Arg::new("for")
@@ -88,7 +88,7 @@ pub(super) fn record_command() -> Command {
 pub(super) fn recording(matches: &ArgMatches) -> Option<Recording> {
     Some(Recording {
         out: matches.get_one::<PathBuf>("out")?.clone(),
-        admin: matches.get_one::<String>("admin").map(Into::into),
+        at: super::policy::wanted(matches),
         pool: matches.get_one("pool").cloned(),
         time: matches.get_one("for").copied(),
         most: matches.get_one("max").copied(),

@@ -9,6 +9,7 @@ mod pool;
 mod problem;
 mod value;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use pool::PoolConfig;
 pub use problem::{Problem, Problems};
 pub use value::Given;
 
+use crate::admin::Token;
 use crate::listener::Listen;
 use crate::policy::PolicyLink;
 use crate::pool::DEFAULT;
@@ -54,6 +56,9 @@ pub struct Config {
     /// Load policy files again when they change.
     pub policy_watch: bool,
     pub admin: Admin,
+    /// Where the admin interface is on TCP, too.
+    pub admin_listen: Option<SocketAddr>,
+    pub admin_token_file: Option<PathBuf>,
     /// Workers begin new session ids with their slot's name.
     pub tagged_sids: bool,
     pub listen: Vec<Listen>,
@@ -241,7 +246,12 @@ impl Config {
         if !self.front.proxy_from.is_empty() && !preambles {
             problems.add("proxy-from", "no listener expects a PROXY header; say which with proxy-protocol");
         }
-        for (key, path) in [("ready-file", &self.ready_file), ("access-log", &self.access_log)] {
+        self.check_admin(problems);
+        for (key, path) in [
+            ("ready-file", &self.ready_file),
+            ("access-log", &self.access_log),
+            ("admin-token-file", &self.admin_token_file),
+        ] {
             if let Some(problem) = no_folder(key, path.as_deref()) {
                 problems.append("", problem);
             }
@@ -315,6 +325,32 @@ impl Config {
 fn no_folder(key: &str, path: Option<&Path>) -> Option<Problems> {
     let folder = path.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())?;
     (!folder.is_dir()).then(|| Problems::one(key, format!("the folder {} does not exist", folder.display())))
+}
+
+impl Config {
+    /// Nobody from elsewhere acts here without a token.
+    fn check_admin(&self, problems: &mut Problems) {
+        match (self.admin_listen, &self.admin_token_file) {
+            (None, Some(_)) => problems.add(
+                "admin-token-file",
+                "there is nobody to ask for a token; say where to listen with admin-listen",
+            ),
+            (Some(address), None) if !address.ip().to_canonical().is_loopback() => problems.add(
+                "admin-listen",
+                format!(
+                    "{address} can be reached from other machines: name a file for a token with admin-token-file (it \
+                     is made when it is not there), or listen on 127.0.0.1:{}",
+                    address.port()
+                ),
+            ),
+            (Some(_), Some(path)) if path.exists() => {
+                if let Err(error) = Token::read(path) {
+                    problems.add("admin-token-file", error.to_string());
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// True when a command can be started, as `execvp(3)` would look for it.

@@ -1,7 +1,7 @@
 //! Values as given in a flag or in the file, read as what a setting needs.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -94,6 +94,16 @@ impl Given {
         pairs
             .filter(|pairs| pairs.iter().all(|(name, value)| sound(name, value)))
             .ok_or_else(|| self.expected(what))
+    }
+
+    /// An address of the admin interface. A name would leave open who can connect.
+    pub fn admin_address(&self) -> Result<SocketAddr, String> {
+        let what = "an IP address and a port, such as \"127.0.0.1:9000\" or \"[::1]:9000\"";
+        let address = self.as_text().and_then(|text| match text.strip_prefix("localhost:") {
+            Some(port) => port.parse().ok().map(|port| (Ipv4Addr::LOCALHOST, port).into()),
+            None => text.parse().ok(),
+        });
+        address.ok_or_else(|| self.expected(what))
     }
 
     /// A whole number within bounds.

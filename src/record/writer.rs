@@ -25,6 +25,8 @@ pub struct Writer {
     roster: Option<u64>,
     /// Write what every link said.
     steps: bool,
+    /// Write what clients have sent in headers.
+    headers: bool,
     /// The links' names, in the order of the chain.
     links: Vec<String>,
     last: String,
@@ -37,14 +39,27 @@ impl Writer {
     /// When the machine has no randomness.
     pub fn new(form: Form, keep: Vec<Keep>, steps: bool, session_key: SessionKey) -> io::Result<Self> {
         let mask = Mask::new(form, keep, session_key)?;
-        Ok(Self { mask, began: Instant::now(), roster: None, steps, links: Vec::new(), last: String::new() })
+        Ok(Self {
+            mask,
+            began: Instant::now(),
+            roster: None,
+            steps,
+            headers: true,
+            links: Vec::new(),
+            last: String::new(),
+        })
+    }
+
+    /// For somebody who has no use for headers.
+    pub fn leave_headers_out(&mut self) {
+        self.headers = false;
     }
 
     /// One whose decisions go elsewhere, as the access log's do.
     #[must_use]
     pub fn of_decisions(mask: Mask) -> Self {
         let (links, last) = (Vec::new(), String::new());
-        Self { mask, began: Instant::now(), roster: None, steps: false, links, last }
+        Self { mask, began: Instant::now(), roster: None, steps: false, headers: true, links, last }
     }
 
     /// The first line, and the roster as it is.
@@ -154,7 +169,7 @@ impl Writer {
             hand: routing.by_hand,
             steps: said.concat(),
             target: masked.target,
-            headers: masked.headers,
+            headers: if self.headers { masked.headers } else { Vec::new() },
             peer: masked.peer,
             session: masked.session,
         }

@@ -7,10 +7,12 @@
 #![allow(clippy::print_stdout, reason = "figures for whoever runs a test with --nocapture")]
 
 mod access_log;
+mod admin;
 mod balance;
 mod broadcast;
 mod browser;
 mod ctl;
+mod dashboard;
 mod death;
 mod dev;
 mod front;
