@@ -1,5 +1,6 @@
 //! Builds everything from a [`Config`], owns the tasks, and ends the run.
 
+mod control;
 mod limits;
 pub mod privileges;
 mod ready;
@@ -8,6 +9,7 @@ mod summary;
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,24 +18,30 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::control::{Control, Parts};
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin, Authority, Token};
-use crate::config::{self, Config, Problems};
+use crate::config::{self, Config, Problems, Source};
 use crate::drain::{Drain, Phase};
 use crate::front::Front;
 use crate::listener::{self, Bound, Gate, Servers};
+use crate::live::Live;
 use crate::pipeline::Pipeline;
-use crate::pool::{self, Common, Draft, Pools, Ways};
+use crate::pool::{self, Common, Draft, Pool, Pools, Ways};
 use crate::systemd::{Notify, Passed, Watchdog};
 use crate::telemetry::{Event, Telemetry};
 #[cfg(feature = "otlp")]
 use crate::traces::Traces;
 use crate::types::ServerId;
+use crate::watching::{self, Code};
 use crate::worker::{Fatal, JoinSettings, JoinSocket, node, supervisor};
 
 /// Servers whose first worker has just become ready and that are not accepted for yet. Far above
 /// what a program has.
 const MOST_SERVERS: usize = 1024;
+
+/// Orders of the admin interface that wait for their turn; more wait where they come from.
+const MOST_ORDERS: usize = 16;
 
 /// Time for connections on their way to reach a worker when the run ends.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -106,11 +114,11 @@ impl App {
     }
 
     /// Serves until a signal ends it or nothing works any more; on sockets that were `passed` where there
-    /// are any.
+    /// are any. `source` is what the configuration was read from, and is read from again.
     ///
     /// # Errors
     /// What is wrong with the configuration on this machine, such as a port that is taken.
-    pub async fn run(self, mut passed: Passed) -> Result<Outcome, Problems> {
+    pub async fn run(self, source: Source, mut passed: Passed) -> Result<Outcome, Problems> {
         let Self { config, drafts } = self;
         let telemetry = Arc::<Telemetry>::default();
         let trouble = |what: &str, error: io::Error| Problems::one(what, error.to_string());
@@ -134,7 +142,7 @@ impl App {
             telemetry: Arc::clone(&telemetry),
             shim: shim.map(Arc::new),
             fatal,
-            opened,
+            opened: opened.clone(),
             ways: Arc::new(Ways::new(&config)),
         };
         let mut joining = Vec::new();
@@ -168,8 +176,7 @@ impl App {
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let (drain, phases) = Drain::new();
         let pipeline = Arc::new(Pipeline {
-            front: Front::new(config.front.clone(), config.peek.clone()),
-            peek: config.peek.clone(),
+            front: Live::new(Front::new(config.front.clone(), config.peek)),
             pools: Arc::clone(&pools),
             permits: Arc::clone(&permits),
             phases: phases.clone(),
@@ -180,27 +187,33 @@ impl App {
         let mut listeners = JoinSet::new();
 
         let mut slots = JoinSet::new();
+        let keep = |slots: &mut JoinSet<()>, pool: &Pool, slot| {
+            let (fleet, program) = (Arc::clone(&pool.fleet), pool.program.clone());
+            slots.spawn(supervisor::keep(fleet, program, slot, phases.clone()));
+        };
         let mut tasks = JoinSet::new();
-        for (pool, joining) in pools.iter().zip(joining) {
-            for slot in pool.slots() {
-                let (fleet, program) = (Arc::clone(&pool.fleet), pool.program.clone());
-                slots.spawn(supervisor::keep(fleet, program, slot, phases.clone()));
+        for ((pool, joining), (_, config)) in pools.iter().zip(joining).zip(config.each()) {
+            for slot in pool.scale(config.workers, config.retire_timeout) {
+                keep(&mut slots, pool, slot);
             }
             if let Some(socket) = joining {
                 // As good as a slot: the run does not end while somebody may join.
-                let terms = pool.terms(&common.ways);
-                slots.spawn(socket.serve(Arc::clone(&pool.fleet), terms, phases.clone()));
+                slots.spawn(socket.serve(Arc::clone(&pool.fleet), pool.terms.clone(), phases.clone()));
             }
             tasks.spawn(Arc::clone(&pipeline).take_back(Arc::clone(pool)));
         }
         tasks.spawn(ready::keep(config.ready_file.clone(), Arc::clone(&pools), Arc::clone(&servers)));
+        let (orders, mut ordered) = mpsc::channel(MOST_ORDERS);
+        let (fresh, mut fresh_slots) = mpsc::channel(control::MOST_WORKERS);
+        let live = Live::new(config.clone());
         tasks.spawn(admin.serve(Authority {
             pools: Arc::clone(&pools),
             servers: Arc::clone(&servers),
             telemetry: Arc::clone(&telemetry),
             permits: Arc::clone(&permits),
-            pending_limit: config.max_pending,
+            config: live.clone(),
             started: SystemTime::now(),
+            orders,
         }));
         let figures = status::Figures {
             pools: Arc::clone(&pools),
@@ -212,17 +225,54 @@ impl App {
         let what: Vec<_> = config.each().map(|(_, config)| summary::What::of(config)).collect();
         tasks.spawn(summary::print(what, page, config.log_format, Arc::clone(&pools), Arc::clone(&servers)));
 
+        let (changed, mut changes) = mpsc::channel(1);
+        let code = config.watch.clone().map(|paths| {
+            let paths = if paths.is_empty() { code_of(&config) } else { paths };
+            tracing::info!(?paths, "watching code");
+            // Full means that the one to come sees this change, too.
+            Code::watch(paths, move || {
+                let _ = changed.try_send(());
+            })
+        });
+        let code = code.transpose().map_err(|error| Problems::one("watch", error))?;
+        let ready_file = config.ready_file.clone();
+        let config = live;
+        let control = Control::new(
+            source,
+            Parts {
+                config: config.clone(),
+                pools: Arc::clone(&pools),
+                servers: Arc::clone(&servers),
+                pipeline: Arc::clone(&pipeline),
+                slots: fresh,
+                fed: opened,
+            },
+        );
         let ended = loop {
             tokio::select! {
+                biased;
                 Some(server) = openings.recv() => open(&servers, server, &gate, &pipeline, &mut listeners),
+                Some((pool, slot)) = fresh_slots.recv() => keep(&mut slots, &pool, slot),
+                // Before the end of the slot that it is about.
                 Some(fatal) = fatals.recv() => {
-                    if let Some(ended) = judge(fatal, &telemetry, &mut slots, &pools).await {
+                    if let Some(ended) = judge(&fatal, &telemetry, &pools) {
                         break ended;
                     }
                 }
+                Some(_) = slots.join_next() => {
+                    if slots.is_empty() {
+                        if code.is_none() {
+                            break Ok(Outcome::GaveUp);
+                        }
+                        tracing::warn!("no worker is left; they are started again when their code changes");
+                    }
+                }
+                Some(()) = changes.recv() => control.code_changed(),
+                Some(_) = listeners.join_next() => {}
+                Some(order) = ordered.recv() => control.carry_out(order),
                 _ = hangup.recv() => {
                     notify.reloading();
-                    pools.iter().for_each(|pool| pool.look_again());
+                    control.hang_up();
                     access_log.iter().for_each(AccessLog::reopen);
                     notify.ready();
                 }
@@ -239,6 +289,7 @@ impl App {
         };
         notify.stopping();
         drain.enter(Phase::Closing);
+        let config = config.now().clone();
         let stopped = async {
             finished(&mut listeners).await;
             stop(&drain, &config, &permits, &mut slots, again).await
@@ -257,7 +308,7 @@ impl App {
         #[cfg(feature = "otlp")]
         traces.into_iter().for_each(Traces::close);
         report(&telemetry);
-        if let Some(path) = &config.ready_file {
+        if let Some(path) = &ready_file {
             // Nothing is ready any more. It may never have been written.
             let _ = std::fs::remove_file(path);
         }
@@ -266,6 +317,15 @@ impl App {
             ended => ended,
         }
     }
+}
+
+/// The folders of all commands' code.
+fn code_of(config: &Config) -> Vec<PathBuf> {
+    let folder = |config: &Config| {
+        let own = config.folder.clone().unwrap_or_default();
+        own.join(watching::folder_of(&config.command, &own))
+    };
+    config.each().map(|(_, config)| folder(config)).collect()
 }
 
 /// The admin interface, where it is wanted, and the address of its page.
@@ -303,13 +363,13 @@ fn open(
     pipeline: &Arc<Pipeline>,
     listeners: &mut JoinSet<()>,
 ) {
-    for bound in servers.take_idle(server) {
-        let address = bound.address.to_string();
+    for idle in servers.take_idle(server) {
+        let address = idle.bound.address.to_string();
         gate.telemetry.emit(Event::Listening { address: &address });
         let (gate, pipeline) = (gate.clone(), Arc::clone(pipeline));
         listeners.spawn(async move {
             let admit = |accepted| pipeline.admit(accepted);
-            if let Err(error) = listener::accept(bound, server, gate, admit).await {
+            if let Err(error) = listener::accept(idle, server, gate, admit).await {
                 tracing::error!(%error, address, "the listener is lost");
             }
         });
@@ -317,17 +377,17 @@ fn open(
 }
 
 /// Whether a grave event ends the run, and how. While other workers serve, the run goes on.
-async fn judge(
-    (pool, fatal): (Arc<str>, Fatal),
+fn judge(
+    (pool, fatal): &(Arc<str>, Fatal),
     telemetry: &Telemetry,
-    slots: &mut JoinSet<()>,
     pools: &Pools,
 ) -> Option<Result<Outcome, Problems>> {
     let served = telemetry.counters.workers_ready.get() > 0;
-    let problem = |key: &str, text: String| Problems::one(pool::place(&pool, key), text);
-    let problem = match &fatal {
+    let problem = |key: &str, text: String| Problems::one(pool::place(pool, key), text);
+    let problem = match fatal {
         Fatal::Wrapper { name } => {
-            let command = pools.named(Some(&pool)).ok().and_then(|pool| pool.program.command.first());
+            let command = pools.named(Some(pool)).ok().map(|pool| pool.program.now().command.clone());
+            let command = command.as_ref().and_then(|command| command.first());
             let name = command.filter(|word| word.contains(name.as_str())).unwrap_or(name);
             problem("command", node::advice(name, std::path::Path::new(".")))
         }
@@ -341,8 +401,7 @@ async fn judge(
         Fatal::Start { .. } | Fatal::GivenUp { .. } => {
             telemetry.emit(Event::SlotGivenUp { reason: &fatal.to_string() });
             // The slot's task ends with its report; the run ends with its last slot.
-            drop(slots.join_next().await);
-            return slots.is_empty().then_some(Ok(Outcome::GaveUp));
+            return None;
         }
     };
     Some(Err(problem))

@@ -19,7 +19,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`cli`], [`config`] | words typed and written → a configuration that cannot be wrong |
-//! | [`app`] | builds everything, owns the tasks, ends the run |
+//! | [`app`] | builds everything, owns the tasks, reloads, ends the run |
 //! | [`pipeline`] | a connection's whole life on one page |
 //! | [`pool`] | one command's workers and what decides among them |
 //! | [`listener`] | bind, permit, accept; which socket feeds which server of the workers |
@@ -40,8 +40,10 @@
 //! | `traces` | spans for a collector, with the feature `otlp` |
 //! | [`drain`] | the phases of a run |
 //! | [`systemd`] | sockets that were opened for us, and who is told how it goes |
+//! | [`live`] | settings that a reload may change |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
+//! | [`watching`] | folders watched for changes |
 //! | [`join`] | becoming a worker of a sidetrack that runs already |
 //! | [`demo`] | a Socket.IO worker inside this binary |
 //!
@@ -81,6 +83,7 @@ pub mod front;
 pub mod handoff;
 pub mod join;
 pub mod listener;
+pub mod live;
 pub mod observe;
 pub mod peek;
 pub mod pipeline;
@@ -96,4 +99,5 @@ pub mod telemetry;
 #[cfg(any(test, feature = "otlp"))]
 pub mod traces;
 pub mod types;
+pub mod watching;
 pub mod worker;

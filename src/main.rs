@@ -1,30 +1,32 @@
 //! Arguments, telemetry, run, outcome → exit code.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use sidetrack::admin::Ctl;
 use sidetrack::app::{App, Outcome, privileges};
 use sidetrack::author::{self, Task};
 use sidetrack::cli::{self, Action, Order, Replaying};
-use sidetrack::config::{self, Config, Given, Problems, Setting};
+use sidetrack::config::{Given, Problems, Setting, Source};
 use sidetrack::record::{Reader, ReplayError, picture};
 use sidetrack::systemd::Passed;
 use sidetrack::{admin, demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
     let matches = cli::command().get_matches();
-    let file = cli::file(&matches).cloned();
+    let file = cli::file(&matches).map(Into::into);
     // clap does not let a command line without an action through.
     let Some(action) = cli::action(&matches) else { return ExitCode::from(Outcome::Misconfigured.code()) };
     let outcome = match action {
         Action::Run(flags) => serve(file, flags),
         Action::Demo(flags) => demo_settings(flags).and_then(|flags| serve(file, flags)),
-        Action::Check(flags) => configured(Vec::new(), file, flags).and_then(App::new).map(|app| {
-            eprintln!("sidetrack: ready to run {}", app.describe());
-            Outcome::Drained
-        }),
+        Action::Check(flags) => {
+            Source { unsaid: Vec::new(), file, flags }.load().and_then(App::new).map(|app| {
+                eprintln!("sidetrack: ready to run {}", app.describe());
+                Outcome::Drained
+            })
+        }
         Action::Join(options) => Err(join::join(&options)),
         Action::Policy(order) => policy(&order),
         Action::Ctl(ctl) => ask(&ctl),
@@ -74,28 +76,16 @@ fn replay(Replaying { file, replay, json }: Replaying) -> Result<Outcome, Proble
     Ok(Outcome::Drained)
 }
 
-/// What goes without saying, file and flags together; flags win.
-fn configured(
-    mut settings: Vec<Setting>,
-    file: Option<String>,
-    flags: Vec<Setting>,
-) -> Result<Config, Problems> {
-    if let Some(path) = file {
-        settings.extend(config::read(Path::new(&path))?);
-    }
-    settings.extend(flags);
-    Config::new(&settings)
-}
-
-fn serve(file: Option<String>, flags: Vec<Setting>) -> Result<Outcome, Problems> {
+fn serve(file: Option<PathBuf>, flags: Vec<Setting>) -> Result<Outcome, Problems> {
     // Before there is a second thread.
     let passed = Passed::take()?;
-    let config = configured(passed.settings(), file, flags)?;
+    let source = Source { unsaid: passed.settings(), file, flags };
+    let config = source.load()?;
     let filter = trace::filter(&config.log).map_err(|error| Problems::one("log", error))?;
     trace::start(config.log_format, filter);
     privileges::reduce(&config);
     let app = App::new(config)?;
-    runtime()?.block_on(app.run(passed))
+    runtime()?.block_on(app.run(source, passed))
 }
 
 /// The demo's workers are this program itself, and it listens where nothing else is likely to.

@@ -12,6 +12,7 @@ use tracing::{Instrument as _, Span};
 use crate::drain::{Phase, Phases};
 use crate::front::{self, Front};
 use crate::handoff::{self, Routed};
+use crate::live::Live;
 use crate::observe::{Note, Observation};
 use crate::peek::{self, Headless};
 use crate::pool::{Pool, Pools};
@@ -27,8 +28,8 @@ const MOST_ATTEMPTS: u32 = 3;
 /// The stages, ready for connections.
 #[derive(Debug)]
 pub struct Pipeline {
-    pub front: Front,
-    pub peek: peek::Settings,
+    /// The first look, with its settings and the bounds of a head.
+    pub front: Live<Front>,
     pub pools: Arc<Pools>,
     /// One for each connection between accept and a worker's acknowledgement.
     pub permits: Arc<Semaphore>,
@@ -53,8 +54,12 @@ impl Pipeline {
         let span = spans::connection(accepted.peer, accepted.server, 0);
         if accepted.opening == Opening::Preamble {
             start(span, async move { pipeline.meet(accepted).await });
-        } else if self.lets_in(&mut accepted) {
-            start(span, async move { pipeline.live(accepted, &pipeline.peek, Arrival::New).await });
+            return;
+        }
+        let front = self.front.now();
+        if self.lets_in(&front, &mut accepted) {
+            let bounds = front.bounds();
+            start(span, async move { pipeline.live(accepted, bounds, Arrival::New).await });
         }
     }
 
@@ -84,31 +89,35 @@ impl Pipeline {
 
     /// A connection that a proxy announces.
     async fn meet(&self, mut accepted: Accepted) {
-        match self.front.meet(&mut accepted).await {
-            Ok(bounds) if self.lets_in(&mut accepted) => self.live(accepted, &bounds, Arrival::New).await,
+        let front = self.front.whole();
+        match front.meet(&mut accepted).await {
+            Ok(bounds) if self.lets_in(&front, &mut accepted) => {
+                self.live(accepted, bounds, Arrival::New).await;
+            }
             Ok(_) => {}
             Err(why) => self.telemetry.emit(Event::Unwelcome { peer: accepted.peer, why }),
         }
     }
 
     /// Whether its client may have one more connection here. If not, it is closed without a word.
-    fn lets_in(&self, accepted: &mut Accepted) -> bool {
-        let let_in = self.front.let_in(accepted);
+    fn lets_in(&self, front: &Front, accepted: &mut Accepted) -> bool {
+        let let_in = front.let_in(accepted);
         if let Err(why) = let_in {
             self.telemetry.emit(Event::Unwelcome { peer: accepted.peer, why });
         }
         let_in.is_ok()
     }
 
-    async fn live(&self, accepted: Accepted, bounds: &peek::Settings, arrival: Arrival) {
+    async fn live(&self, accepted: Accepted, bounds: peek::Settings, arrival: Arrival) {
         match peek::peek(accepted, bounds).await {
             Ok(Peeked { accepted, head }) => {
-                let peer = self.front.client(accepted.peer, &head);
+                let front = self.front.whole();
+                let peer = front.client(accepted.peer, &head);
                 if arrival == Arrival::New {
-                    if self.front.is_health_check(&head) {
+                    if front.is_health_check(&head) {
                         return self.answer_health_check(accepted, &head).await;
                     }
-                    if let Err(refusal) = self.front.count(peer) {
+                    if let Err(refusal) = front.count(peer) {
                         self.telemetry.counters.rate_limited.one();
                         return self.refuse(accepted, &Unrouted { refusal, cause: Cause::ClientRate }).await;
                     }
@@ -208,7 +217,8 @@ impl Pipeline {
         let (peer, opening, share) = (announced.or(peer), Opening::Request, None);
         self.telemetry.emit(Event::HandedBack { peer });
         let accepted = Accepted { socket, peer, opening, server, luggage, permit, share };
-        self.live(accepted, &self.peek, Arrival::Returned).await;
+        let bounds = self.front.now().bounds();
+        self.live(accepted, bounds, Arrival::Returned).await;
     }
 
     async fn answer_health_check(&self, accepted: Accepted, head: &Head) {

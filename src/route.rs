@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::live::Live;
 use crate::observe::Note;
 use crate::policy::{Chain, SessionOwner};
 use crate::session::{Found, SessionKey, SessionTable};
@@ -25,7 +26,7 @@ pub struct Settings {
 /// Decides.
 #[derive(Debug)]
 pub struct Router {
-    pub settings: Settings,
+    pub settings: Live<Settings>,
     pub sessions: Arc<SessionTable>,
     pub fleet: Arc<Fleet>,
     pub policy: Arc<Chain>,
@@ -58,7 +59,7 @@ impl Router {
     /// The session a request belongs to. What is contradictory belongs to none.
     #[must_use]
     pub fn session(&self, head: &Head) -> Option<String> {
-        match self.settings.session_key.find(head) {
+        match self.settings.now().session_key.find(head) {
             Found::Nothing => None,
             Found::Id(id) => Some(id),
             Found::Ambiguous => {
@@ -87,7 +88,7 @@ impl Router {
         }
         let (worker, generation) = self.balance(server, request, note).await?;
         if let Some(sid) = &sid
-            && self.settings.session_key.made_by_client()
+            && self.settings.now().session_key.made_by_client()
         {
             // Its other requests may be on their way already: they follow this one. The worker
             // says the same again for as long as it hears of the session.
@@ -135,11 +136,14 @@ impl Router {
         // Without the shim a worker answers its client before it tells us of the session. The
         // connection waits unread. One that was routed before has waited already, and nobody
         // announces what the client itself makes up.
-        if request.attempt > 0 || self.settings.session_key.made_by_client() {
-            return Ok(None);
-        }
+        let hold = {
+            let settings = self.settings.now();
+            let made_up = settings.session_key.made_by_client();
+            if request.attempt > 0 || made_up { None } else { Some(settings.hold) }
+        };
+        let Some(hold) = hold else { return Ok(None) };
         self.telemetry.counters.held.one();
-        Ok(self.sessions.announced(sid, self.settings.hold).await.and_then(told))
+        Ok(self.sessions.announced(sid, hold).await.and_then(told))
     }
 
     /// The policy's choice; waits while no worker that may be chosen has the connection's server. A
@@ -165,7 +169,8 @@ impl Router {
                 }
             }
         };
-        timeout(self.settings.worker_wait, wait).await.unwrap_or_else(|_| Err(Self::no_worker()))
+        let longest = self.settings.now().worker_wait;
+        timeout(longest, wait).await.unwrap_or_else(|_| Err(Self::no_worker()))
     }
 
     /// Asks the policy once. None when nobody has the connection's server.

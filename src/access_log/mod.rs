@@ -59,7 +59,7 @@ impl AccessLog {
         let file = LogFile::open(&settings.path)?;
         // One key for all of them: a client of two pools has one pseudonym.
         let mask = Mask::new(Form::Hashed, settings.keep.clone(), SessionKey::Query(String::new()))?;
-        let keys = pools.iter().map(|pool| pool.router.settings.session_key.clone());
+        let keys = pools.iter().map(|pool| pool.router.settings.now().session_key.clone());
         let writers = keys.map(|key| Writer::of_decisions(mask.with_session_key(key))).collect();
         let (tap, tapped) = Tap::new();
         let reopen = Arc::<AtomicBool>::default();

@@ -33,6 +33,14 @@ pub enum Question {
     Undrain(String),
     /// Slots, one after another, all of them when none is named; and how long each worker may take to leave.
     Restart(Vec<String>, Option<Duration>),
+    /// Read the configuration again, or only try it.
+    Reload {
+        dry_run: bool,
+    },
+    /// How many workers there are to be, and how long those that are not may take to leave.
+    Scale(usize, Option<Duration>),
+    /// What is logged; another filter, if there is one.
+    LogLevel(Option<String>),
 }
 
 impl Ctl {
@@ -51,31 +59,50 @@ impl Ctl {
             Question::Status => ("/v1/status".to_owned(), None, status),
             Question::Workers => ("/v1/workers".to_owned(), None, workers),
             Question::Session(sid) => (format!("/v1/sessions/{}", encoded(sid)), None, session),
-            Question::Drain(slot, within) => {
-                let within = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-                (
-                    format!("/v1/workers/{}/drain", encoded(slot)),
-                    Some(json!({ "within_ms": within })),
-                    workers,
-                )
+            Question::Drain(slot, within) => (
+                format!("/v1/workers/{}/drain", encoded(slot)),
+                Some(json!({ "within_ms": millis(*within) })),
+                workers,
+            ),
+            Question::Reload { dry_run } => {
+                ("/v1/reload".to_owned(), Some(json!({ "dry_run": dry_run })), reloaded)
+            }
+            Question::Scale(count, within) => (
+                "/v1/workers/scale".to_owned(),
+                Some(json!({ "pool": self.pool, "workers": count, "within_ms": millis(*within) })),
+                scaled,
+            ),
+            Question::LogLevel(filter) => {
+                ("/v1/log".to_owned(), filter.as_ref().map(|filter| json!({ "filter": filter })), |value| {
+                    format!("{}\n", text(&value["filter"]))
+                })
             }
             Question::Undrain(slot) => {
                 (format!("/v1/workers/{}/undrain", encoded(slot)), Some(json!({})), workers)
             }
             Question::Restart(..) => return Ok(()),
         };
-        let mut value = answer(&place, &path, body.as_ref()).await?;
+        let Answer { good, mut value } =
+            ask(&place, &path, body.as_ref()).await.map_err(|error| error.to_string())?;
         if let (Question::Workers, Some(list)) = (&self.question, value.as_array_mut()) {
             list.retain(|worker| is_of(worker, self.pool.as_deref()));
         }
-        print(&if self.json { format!("{value:#}\n") } else { shown(&value) });
-        Ok(())
+        match (self.json, good) {
+            (true, _) => print(&format!("{value:#}\n")),
+            (false, true) => print(&shown(&value)),
+            (false, false) => {}
+        }
+        if good { Ok(()) } else { Err(refusal(&value)) }
     }
 }
 
 async fn answer(place: &Place, path: &str, body: Option<&Value>) -> Result<Value, String> {
     let Answer { good, value } = ask(place, path, body).await.map_err(|error| error.to_string())?;
-    if good { Ok(value) } else { Err(value["error"].as_str().unwrap_or("refused").to_owned()) }
+    if good { Ok(value) } else { Err(refusal(&value)) }
+}
+
+fn refusal(value: &Value) -> String {
+    value["error"].as_str().unwrap_or("refused").to_owned()
 }
 
 /// Has one worker after another followed by a new one, and waits for each to be ready.
@@ -97,7 +124,7 @@ async fn restart(
             return Err(format!("no worker that was started here is in a pool `{pool}`"));
         }
     }
-    let within = within.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    let within = millis(within);
     for slot in &slots {
         let youngest = |workers: &Value| {
             let own =
@@ -216,6 +243,67 @@ fn session(value: &Value) -> String {
         text(&value["since"]),
         humantime::format_duration(age)
     )
+}
+
+fn scaled(value: &Value) -> String {
+    let (before, now) = (&value["before"], &value["workers"]);
+    let fewer = now.as_u64() < before.as_u64();
+    let how =
+        if fewer { "; the others leave when they have nothing left to do, or at the deadline" } else { "" };
+    format!("workers: {before} -> {now}{how}\n")
+}
+
+/// The differences, as they are or would be.
+fn reloaded(value: &Value) -> String {
+    let mut out = String::new();
+    let shown = |value: &Value| match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    };
+    let changes = value["changes"].as_array().map_or(&[][..], Vec::as_slice);
+    let widest = |key: &str, least: usize| {
+        changes.iter().map(|line| shown(&line[key]).chars().count()).max().unwrap_or(0).clamp(least, 48)
+    };
+    let (key, old, new) = (widest("key", 7), widest("old", 3), widest("new", 3));
+    if !changes.is_empty() {
+        let _ = writeln!(out, "{:<key$}  {:<old$}    {:<new$}  takes", "setting", "old", "new");
+    }
+    for line in changes {
+        let takes = text(&line["takes"]).replace('-', " ");
+        let _ = writeln!(
+            out,
+            "{:<key$}  {:<old$} -> {:<new$}  {takes}",
+            text(&line["key"]),
+            shown(&line["old"]),
+            shown(&line["new"])
+        );
+    }
+    let names =
+        value["needs_restart"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let dry = value["dry_run"] == true;
+    let _ = match (changes.len(), dry) {
+        (0, _) if value["file"].is_null() => {
+            writeln!(out, "sidetrack runs without a file: there is nothing to read again")
+        }
+        (0, _) => writeln!(out, "it runs as configured: nothing to change"),
+        (_, true) => writeln!(out, "nothing was changed: it was only tried"),
+        (count, false) => {
+            writeln!(out, "{} changed", count - value["needs_restart"].as_array().map_or(0, Vec::len))
+        }
+    };
+    if value["rolling_restart"] == true {
+        let verb = if dry { "would follow" } else { "follow" };
+        let _ = writeln!(out, "new workers {verb}, one after another");
+    }
+    if !names.is_empty() {
+        let _ = writeln!(out, "warning: {names}: only when sidetrack itself is started anew");
+    }
+    out
+}
+
+fn millis(time: Option<Duration>) -> Option<u64> {
+    time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn text(value: &Value) -> &str {

@@ -98,7 +98,7 @@ pub(super) async fn follow(Chosen(pool): Chosen, RawQuery(query): RawQuery) -> R
         Err(error) => return No::new(StatusCode::BAD_REQUEST, error).into_response(),
     };
     let Wanted { form, keep, kept, steps, no_headers, rate } = wanted;
-    let key = &pool.router.settings.session_key;
+    let key = &pool.router.settings.now().session_key.clone();
     let mut writer = match Writer::new(form, keep, steps, key.clone()) {
         Ok(writer) => writer,
         Err(error) => {

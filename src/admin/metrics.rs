@@ -82,14 +82,15 @@ impl Collector for Scrape {
         let pools = &authority.pools;
         let sessions = pools.iter().map(|pool| (labels(pools, pool), pool.sessions.len() as f64));
         page.gauges("sessions", "Sessions in the table", None, sessions)?;
-        let pending = authority.pending_limit.saturating_sub(authority.permits.available_permits());
+        let limit = authority.config.now().max_pending;
+        let pending = limit.saturating_sub(authority.permits.available_permits());
         page.gauge(
             "pending",
             "Connections between accept and a worker's acknowledgement",
             None,
             pending as f64,
         )?;
-        page.gauge("pending_limit", "The most there may be", None, authority.pending_limit as f64)?;
+        page.gauge("pending_limit", "The most there may be", None, limit as f64)?;
         page.limits(pools)?;
         page.workers(&by_slot(&of_each(pools, |pool| pool.fleet.census())))?;
         page.policies(&of_each(pools, |pool| pool.policy.describe().links))?;

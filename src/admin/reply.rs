@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::{Problem, Problems};
+
 /// Yes, and what came of it.
 #[derive(Debug)]
 pub(super) struct Reply<T>(pub T);
@@ -14,7 +16,7 @@ pub(super) struct Reply<T>(pub T);
 #[derive(Debug)]
 pub(super) struct No {
     pub status: StatusCode,
-    error: String,
+    failure: Failure,
 }
 
 /// The body of every answer that says no.
@@ -22,6 +24,17 @@ pub(super) struct No {
 pub(super) struct Failure {
     /// Why, for people.
     error: String,
+    /// The same one by one, where a configuration is at fault.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Wrong>,
+}
+
+/// One thing that is wrong with a configuration.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Wrong {
+    /// The setting's path.
+    place: String,
+    text: String,
 }
 
 /// What most handlers answer.
@@ -29,7 +42,7 @@ pub(super) type Outcome<T> = Result<Reply<T>, No>;
 
 impl No {
     pub(super) fn new(status: StatusCode, error: impl Into<String>) -> Self {
-        Self { status, error: error.into() }
+        Self { status, failure: Failure { error: error.into(), problems: Vec::new() } }
     }
 }
 
@@ -37,6 +50,16 @@ impl No {
 impl From<String> for No {
     fn from(error: String) -> Self {
         Self::new(StatusCode::CONFLICT, error)
+    }
+}
+
+/// The same with everything that is wrong.
+impl From<Problems> for No {
+    fn from(problems: Problems) -> Self {
+        let wrong = |problem: &Problem| Wrong { place: problem.place.clone(), text: problem.text.clone() };
+        let mut no = Self::from(problems.to_string());
+        no.failure.problems = problems.iter().map(wrong).collect();
+        no
     }
 }
 
@@ -51,8 +74,7 @@ impl<T: Serialize> IntoResponse for Reply<T> {
 
 impl IntoResponse for No {
     fn into_response(self) -> Response {
-        let failure = Failure { error: self.error };
-        json(self.status, serde_json::to_string(&failure).unwrap_or_default())
+        json(self.status, serde_json::to_string(&self.failure).unwrap_or_default())
     }
 }
 

@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::reply::{No, Outcome, Reply, parsed};
 use super::server::Authority;
-use super::{dashboard, description, follow, metrics, policy, run, shadow};
+use super::{dashboard, description, follow, metrics, orders, policy, run, shadow};
 use crate::pool::Pool;
 
 /// One path and method.
@@ -90,6 +90,13 @@ pub(super) const ROUTES: &[Route] = &[
         || get(async |State(authority): At| Reply(run::workers(&authority))),
     ),
     Route::post(
+        "/v1/workers/scale",
+        "More workers, or fewer",
+        Some(of::<orders::Scale>),
+        Says::Json(of::<orders::Sizes>),
+        || post(scale),
+    ),
+    Route::post(
         "/v1/workers/{slot}/drain",
         "Nothing new for a worker; it leaves when it has nothing left to do",
         Some(of::<run::Drain>),
@@ -115,6 +122,21 @@ pub(super) const ROUTES: &[Route] = &[
         "Who has a session, and since when",
         Says::Json(of::<run::Session>),
         || get(session),
+    ),
+    Route::post(
+        "/v1/reload",
+        "The configuration is read again: the differences, or everything that is wrong",
+        Some(of::<orders::Reload>),
+        Says::Json(of::<orders::Changes>),
+        || post(reload),
+    ),
+    Route::get("/v1/log", "The filter of the log", Says::Json(of::<orders::Logged>), || get(log)),
+    Route::post(
+        "/v1/log",
+        "Another filter of the log",
+        Some(of::<orders::Log>),
+        Says::Json(of::<orders::Logged>),
+        || post(set_log),
     ),
     Route::get(
         "/metrics",
@@ -227,6 +249,22 @@ async fn restart(State(authority): At, Path(slot): Path<String>, body: Bytes) ->
 
 async fn undrain(State(authority): At, Path(slot): Path<String>) -> Outcome<Vec<run::Worker>> {
     Ok(Reply(run::undrain(&authority, &slot)?))
+}
+
+async fn scale(State(authority): At, body: Bytes) -> Outcome<orders::Sizes> {
+    Ok(Reply(orders::scale(&authority, parsed(&body)?).await?))
+}
+
+async fn reload(State(authority): At, body: Bytes) -> Outcome<orders::Changes> {
+    Ok(Reply(orders::reload(&authority, &parsed(&body)?).await?))
+}
+
+async fn log(State(authority): At) -> Outcome<orders::Logged> {
+    Ok(Reply(orders::log(&authority, None).await?))
+}
+
+async fn set_log(State(authority): At, body: Bytes) -> Outcome<orders::Logged> {
+    Ok(Reply(orders::log(&authority, Some(parsed(&body)?)).await?))
 }
 
 async fn session(State(authority): At, Path(sid): Path<String>) -> Outcome<run::Session> {

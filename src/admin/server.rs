@@ -20,8 +20,11 @@ use tokio::sync::Semaphore;
 
 use super::Token;
 use super::guard::Guard;
+use super::orders::Orders;
 use super::routes;
+use crate::config::Config;
 use crate::listener::Servers;
+use crate::live::Live;
 use crate::pool::Pools;
 use crate::sys::unix::{self, SocketFile};
 use crate::telemetry::Telemetry;
@@ -40,9 +43,12 @@ pub struct Authority {
     pub telemetry: Arc<Telemetry>,
     /// One for each connection that may be pending.
     pub permits: Arc<Semaphore>,
-    pub pending_limit: usize,
+    /// The configuration in force.
+    pub config: Live<Config>,
     /// When the run began.
     pub started: SystemTime,
+    /// Where orders about the whole run go.
+    pub orders: Orders,
 }
 
 /// Where somebody may ask: a Unix socket, TCP, or both.

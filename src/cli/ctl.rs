@@ -1,6 +1,6 @@
 //! `sidetrack ctl …`: what a running sidetrack does.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::policy::{self, asking};
 use crate::admin::{Ctl, Question};
@@ -13,6 +13,9 @@ Examples:
   sidetrack ctl drain w2 --within 10m
   sidetrack ctl restart --rolling --within 1h
   sidetrack ctl restart --rolling --pool api
+  sidetrack ctl scale 8
+  sidetrack ctl reload --dry-run
+  sidetrack ctl log-level sidetrack::route=debug,info
   sidetrack ctl policy rollback
   sidetrack ctl status --admin http://127.0.0.1:9000 --token-file ./token
 
@@ -22,7 +25,7 @@ With `run --admin-listen ADDR:PORT` there is also a page for people.";
 
 pub(super) fn command() -> Command {
     Command::new("ctl")
-        .about("See what a running sidetrack does, and drain its workers")
+        .about("See what a running sidetrack does, and have it do otherwise")
         .after_help(EXAMPLES)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -57,6 +60,37 @@ pub(super) fn command() -> Command {
             )
             .arg(pool().requires("rolling"))
             .arg(within()),
+        )
+        .subcommand(
+            asking(
+                Command::new("scale")
+                    .about("More workers, or fewer: the highest slots leave as when drained"),
+            )
+            .arg(
+                Arg::new("workers")
+                    .value_name("N")
+                    .required(true)
+                    .value_parser(value_parser!(u32))
+                    .help("How many there are to be"),
+            )
+            .arg(pool())
+            .arg(within()),
+        )
+        .subcommand(
+            asking(Command::new("reload").about(
+                "Read the configuration again and change what is different, or nothing if anything is wrong",
+            ))
+            .arg(
+                Arg::new("dry-run")
+                    .long("dry-run")
+                    .action(ArgAction::SetTrue)
+                    .help("Only say what would change and what is wrong"),
+            ),
+        )
+        .subcommand(
+            asking(Command::new("log-level").about("What is logged, or another filter from now on")).arg(
+                Arg::new("filter").value_name("FILTER").help("As in `run --log`: info, debug, target=level"),
+            ),
         )
         .subcommand(
             asking(
@@ -101,6 +135,12 @@ pub(super) fn ctl(matches: &ArgMatches) -> Option<Ctl> {
             let slots = matches.get_one::<String>("slot").cloned().into_iter().collect();
             Question::Restart(slots, matches.get_one("within").copied())
         }
+        "scale" => {
+            let workers = usize::try_from(*matches.get_one::<u32>("workers")?).unwrap_or(usize::MAX);
+            Question::Scale(workers, matches.get_one("within").copied())
+        }
+        "reload" => Question::Reload { dry_run: matches.get_flag("dry-run") },
+        "log-level" => Question::LogLevel(matches.get_one::<String>("filter").cloned()),
         "undrain" => Question::Undrain(matches.get_one::<String>("slot")?.clone()),
         "session" => Question::Session(matches.get_one::<String>("sid")?.clone()),
         _ => return None,

@@ -216,6 +216,7 @@ fn argument(key: &Key) -> Arg {
     match key.kind {
         Kind::One => arg.long(key.flag).value_name(key.value),
         Kind::Many => arg.long(key.flag).value_name(key.value).action(ArgAction::Append),
+        Kind::Optional => arg.long(key.flag).value_name(key.value).num_args(0..).action(ArgAction::Append),
         Kind::Off => arg.long(key.flag).action(ArgAction::SetFalse),
         Kind::Rest => arg.value_name(key.value).last(true).num_args(1..),
     }
@@ -232,7 +233,7 @@ fn given(matches: &ArgMatches) -> Vec<Setting> {
                 let text = matches.get_one::<String>(key.name).cloned().unwrap_or_default();
                 (Given::Text(text), format!("--{}", key.flag))
             }
-            Kind::Many => (Given::List(list()), format!("--{}", key.flag)),
+            Kind::Many | Kind::Optional => (Given::List(list()), format!("--{}", key.flag)),
             Kind::Rest => (Given::List(list()), key.name.to_owned()),
         };
         Setting { key: key.name.to_owned(), given, origin }

@@ -1,6 +1,6 @@
 //! Every setting, once.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sidetrack_worker::Keepalive;
@@ -28,6 +28,8 @@ pub struct Key {
     /// The heading under which the help shows it.
     pub group: &'static str,
     pub kind: Kind,
+    /// What a change takes while sidetrack runs.
+    pub change: Change,
     apply: fn(&mut Config, &Given) -> Result<(), String>,
 }
 
@@ -38,13 +40,47 @@ pub enum Kind {
     One,
     /// `--name VALUE`, any number of times.
     Many,
+    /// `--name`, with any number of values.
+    Optional,
     /// `--no-name` turns it off.
     Off,
     /// Everything behind `--`.
     Rest,
 }
 
+/// What it takes for a changed setting to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It holds at once.
+    Hot,
+    /// Workers are told of it when they start: they are followed by new ones, one after another.
+    Rolling,
+    /// sidetrack itself must start anew.
+    Restart,
+}
+
 impl Key {
+    /// The setting of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// Whether two ways to write it mean the same.
+    #[must_use]
+    pub fn means_the_same(&self, one: Option<&Given>, other: Option<&Given>) -> bool {
+        let meaning = |given: Option<&Given>| {
+            let mut config = Config::unset();
+            let default = (!self.default.is_empty()).then(|| Given::Text(self.default.to_owned()));
+            if let Some(given) = given.or(default.as_ref()) {
+                // What cannot be set means nothing, as what is not there.
+                let _ = self.set(&mut config, given);
+            }
+            format!("{config:?}")
+        };
+        meaning(one) == meaning(other)
+    }
+
     /// Sets it.
     ///
     /// # Errors
@@ -67,6 +103,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "",
         kind: Kind::Rest,
+        change: Change::Rolling,
         apply: |config, given| given.list().map(|list| config.command = list),
     },
     Key {
@@ -77,6 +114,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "What runs",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.number(0, 1024).map(|number| config.workers = number),
     },
     Key {
@@ -87,6 +125,7 @@ pub const KEYS: &[Key] = &[
         default: "least-connection",
         group: "What runs",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| given.links().map(|links| config.policy = links),
     },
     Key {
@@ -97,6 +136,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "What runs",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.text().map(|text| config.policy_config = Some(text)),
     },
     Key {
@@ -107,6 +147,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "What runs",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.link().map(|link| config.shadow = Some(link)),
     },
     Key {
@@ -117,6 +158,7 @@ pub const KEYS: &[Key] = &[
         default: "true",
         group: "What runs",
         kind: Kind::Off,
+        change: Change::Rolling,
         apply: |config, given| given.boolean().map(|shim| config.shim = shim),
     },
     Key {
@@ -127,6 +169,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| given.listens().map(|listens| config.listen = listens),
     },
     Key {
@@ -137,6 +180,7 @@ pub const KEYS: &[Key] = &[
         default: "false",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| {
             let opening = |wanted| if wanted { Opening::Preamble } else { Opening::Request };
             given.boolean().map(|wanted| config.opening = opening(wanted))
@@ -150,6 +194,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| given.networks().map(|networks| config.front.proxy_from = networks),
     },
     Key {
@@ -160,6 +205,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| given.networks().map(|networks| config.front.trusted_proxies = networks),
     },
     Key {
@@ -170,6 +216,7 @@ pub const KEYS: &[Key] = &[
         default: "x-forwarded-for",
         group: "Where",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.text()?.parse().map(|header| config.front.client_header = header),
     },
     Key {
@@ -180,6 +227,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             let path = given.text()?;
             if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
@@ -197,6 +245,7 @@ pub const KEYS: &[Key] = &[
         default: "query:sid",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| {
             given.parsed::<SessionKey>("a session key").map(|key| config.route.session_key = key)
         },
@@ -209,6 +258,7 @@ pub const KEYS: &[Key] = &[
         default: "hand-back",
         group: "Where",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| {
             given.parsed::<Keepalive>("hand-back, close or worker").map(|mode| config.keepalive = mode)
         },
@@ -221,6 +271,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|path| config.join_socket = Some(path.into())),
     },
     Key {
@@ -231,6 +282,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|group| config.join_group = Some(group)),
     },
     Key {
@@ -241,6 +293,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| {
             given.text().map(|text| {
                 config.admin = if text == "off" { Admin::Off } else { Admin::At(text.into()) };
@@ -255,6 +308,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.admin_address().map(|address| config.admin_listen = Some(address)),
     },
     Key {
@@ -265,6 +319,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|text| config.admin_token_file = Some(text.into())),
     },
     Key {
@@ -275,6 +330,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Where",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|text| config.ready_file = Some(text.into())),
     },
     Key {
@@ -285,6 +341,7 @@ pub const KEYS: &[Key] = &[
         default: "16KiB",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.bytes(256, 64 * 1024).map(|limit| config.peek.limit = limit),
     },
     Key {
@@ -295,6 +352,7 @@ pub const KEYS: &[Key] = &[
         default: "10s",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.peek.timeout = time),
     },
     Key {
@@ -305,6 +363,7 @@ pub const KEYS: &[Key] = &[
         default: "300ms",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.route.hold = time),
     },
     Key {
@@ -315,6 +374,7 @@ pub const KEYS: &[Key] = &[
         default: "5s",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.route.worker_wait = time),
     },
     Key {
@@ -325,6 +385,7 @@ pub const KEYS: &[Key] = &[
         default: "8192",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.number(1, 1 << 20).map(|number| config.max_pending = number),
     },
     Key {
@@ -335,6 +396,7 @@ pub const KEYS: &[Key] = &[
         default: "0",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             let number = given.number(0, 1 << 20)?;
             config.front.max_per_client = u32::try_from(number).unwrap_or(u32::MAX);
@@ -349,6 +411,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.text()?.parse().map(|rate| config.front.client_rate = Some(rate)),
     },
     Key {
@@ -359,6 +422,7 @@ pub const KEYS: &[Key] = &[
         default: "1000000",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.number(1, 1 << 30).map(|number| config.max_sessions = number),
     },
     Key {
@@ -369,6 +433,7 @@ pub const KEYS: &[Key] = &[
         default: "30m",
         group: "Limits",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| {
             let time = given.duration()?;
             // Workers say once a minute which of them are in use.
@@ -387,6 +452,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| {
             for text in given.list()? {
                 let (slot, number) = text
@@ -406,6 +472,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::Many,
+        change: Change::Hot,
         apply: |config, given| {
             for text in given.list()? {
                 let (slot, key, value) = text
@@ -428,6 +495,7 @@ pub const KEYS: &[Key] = &[
         default: "false",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| given.boolean().map(|tagged| config.tagged_sids = tagged),
     },
     Key {
@@ -438,6 +506,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| given.name().map(|user| config.user = Some(user)),
     },
     Key {
@@ -448,6 +517,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| given.name().map(|group| config.group = Some(group)),
     },
     Key {
@@ -458,6 +528,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Rolling,
         apply: |config, given| given.text().map(|folder| config.folder = Some(folder.into())),
     },
     Key {
@@ -468,6 +539,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Workers",
         kind: Kind::Many,
+        change: Change::Rolling,
         apply: |config, given| {
             for (name, value) in given.pairs()? {
                 config.environment.retain(|(known, _)| *known != name);
@@ -484,6 +556,7 @@ pub const KEYS: &[Key] = &[
         default: "64",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.number(1, 4096).map(|number| config.worker.window = number),
     },
     Key {
@@ -494,6 +567,7 @@ pub const KEYS: &[Key] = &[
         default: "8192",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.number(0, 1 << 20).map(|number| config.worker.queue = number),
     },
     Key {
@@ -504,6 +578,7 @@ pub const KEYS: &[Key] = &[
         default: "5s",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.worker.queue_wait = time),
     },
     Key {
@@ -514,6 +589,7 @@ pub const KEYS: &[Key] = &[
         default: "3s",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.worker.unresponsive_after = time),
     },
     Key {
@@ -524,6 +600,7 @@ pub const KEYS: &[Key] = &[
         default: "30s",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.worker.replace_after = time),
     },
     Key {
@@ -534,6 +611,7 @@ pub const KEYS: &[Key] = &[
         default: "60s",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.worker.start_timeout = time),
     },
     Key {
@@ -544,12 +622,24 @@ pub const KEYS: &[Key] = &[
         default: "10",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             let number = given.number(0, 1_000_000)?;
             config.worker.restarts.budget = u32::try_from(number).unwrap_or(u32::MAX);
             config.worker.restarts.budget_untried = config.worker.restarts.budget.min(2);
             Ok(())
         },
+    },
+    Key {
+        name: "retire-timeout",
+        flag: "retire-timeout",
+        value: "TIME",
+        help: "How long a worker that another one has followed after a reload, or whose slot is gone, may keep its sessions and open connections; 5s with --watch",
+        default: "5m",
+        group: "Workers",
+        kind: Kind::One,
+        change: Change::Hot,
+        apply: |config, given| given.duration().map(|time| config.retire_timeout = time),
     },
     Key {
         name: "drain-timeout",
@@ -559,7 +649,25 @@ pub const KEYS: &[Key] = &[
         default: "10s",
         group: "Workers",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.drain_timeout = time),
+    },
+    Key {
+        name: "watch",
+        flag: "watch",
+        value: "PATH",
+        help: "For development: when a file below PATH changes, new workers follow the old ones, one after another. Without PATH, the folder of the command's script. Not looked at: node_modules, target, __pycache__, dotfiles, logs",
+        default: "",
+        group: "Workers",
+        kind: Kind::Optional,
+        change: Change::Restart,
+        apply: |config, given| {
+            config.watch = match given.boolean() {
+                Ok(wanted) => wanted.then(Vec::new),
+                Err(_) => Some(given.list()?.into_iter().map(Into::into).collect()),
+            };
+            Ok(())
+        },
     },
     Key {
         name: "policy-fuel",
@@ -569,6 +677,7 @@ pub const KEYS: &[Key] = &[
         default: "8000000",
         group: "Policy limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             given.number(1000, 1 << 40).map(|fuel| config.policy_settings.limits.decision_fuel = fuel as u64)
         },
@@ -581,6 +690,7 @@ pub const KEYS: &[Key] = &[
         default: "16MiB",
         group: "Policy limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             given.bytes(1 << 16, GIBIBYTE).map(|size| config.policy_settings.limits.memory = size)
         },
@@ -593,6 +703,7 @@ pub const KEYS: &[Key] = &[
         default: "30s",
         group: "Policy limits",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| given.duration().map(|time| config.policy_settings.trial = time),
     },
     Key {
@@ -603,6 +714,7 @@ pub const KEYS: &[Key] = &[
         default: "true",
         group: "Policy limits",
         kind: Kind::Off,
+        change: Change::Restart,
         apply: |config, given| given.boolean().map(|watch| config.policy_watch = watch),
     },
     Key {
@@ -613,6 +725,7 @@ pub const KEYS: &[Key] = &[
         default: "true",
         group: "Policy limits",
         kind: Kind::Off,
+        change: Change::Hot,
         apply: |config, given| given.boolean().map(|cache| config.policy_settings.cache = cache),
     },
     Key {
@@ -623,6 +736,7 @@ pub const KEYS: &[Key] = &[
         default: "info",
         group: "Output",
         kind: Kind::One,
+        change: Change::Hot,
         apply: |config, given| {
             let text = given.text()?;
             trace::filter(&text)?;
@@ -638,6 +752,7 @@ pub const KEYS: &[Key] = &[
         default: "human",
         group: "Output",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| {
             given.parsed::<trace::Format>("human or json").map(|format| config.log_format = format)
         },
@@ -650,6 +765,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Output",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|url| config.otlp_endpoint = Some(url)),
     },
     Key {
@@ -660,6 +776,7 @@ pub const KEYS: &[Key] = &[
         default: "1",
         group: "Output",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.share().map(|share| config.otlp_sample = share),
     },
     Key {
@@ -670,6 +787,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Output",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.text().map(|path| config.access_log = Some(path.into())),
     },
     Key {
@@ -680,6 +798,7 @@ pub const KEYS: &[Key] = &[
         default: "1",
         group: "Output",
         kind: Kind::One,
+        change: Change::Restart,
         apply: |config, given| given.share().map(|share| config.access_log_sample = share),
     },
     Key {
@@ -690,6 +809,7 @@ pub const KEYS: &[Key] = &[
         default: "",
         group: "Output",
         kind: Kind::Many,
+        change: Change::Restart,
         apply: |config, given| {
             let keep = |text: &String| match text.parse() {
                 Ok(keep @ (Keep::Session | Keep::Peer | Keep::Query(_))) => Ok(keep),
@@ -725,6 +845,7 @@ impl Config {
             listen: Vec::new(),
             opening: Opening::Request,
             front: front::Settings::default(),
+            watch: None,
             shim: true,
             ready_file: None,
             log: String::new(),
@@ -741,7 +862,7 @@ impl Config {
                 worker_wait: zero,
             },
             worker: worker::Settings {
-                facts: HashMap::new(),
+                facts: BTreeMap::new(),
                 window: 1,
                 queue: 0,
                 queue_wait: zero,
@@ -756,7 +877,9 @@ impl Config {
                     settled: Duration::from_secs(10),
                 },
             },
+            retire_timeout: zero,
             drain_timeout: zero,
+            written: BTreeMap::new(),
             max_pending: 1,
             max_sessions: 1,
             session_idle: zero,

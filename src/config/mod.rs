@@ -4,11 +4,13 @@
 //! help, its default and its meaning all come from that declaration. Problems are collected, not
 //! thrown: whoever made five mistakes reads five lines.
 
+mod diff;
 mod keys;
 mod pool;
 mod problem;
 mod value;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::time::Duration;
 
 use sidetrack_worker::Keepalive;
 
-pub use keys::{KEYS, Key, Kind};
+pub use diff::{Diff, Line, Overrides};
+pub use keys::{Change, KEYS, Key, Kind};
 pub use pool::PoolConfig;
 pub use problem::{Problem, Problems};
 pub use value::Given;
@@ -80,6 +83,8 @@ pub struct Config {
     pub peek: peek::Settings,
     pub route: route::Settings,
     pub worker: worker::Settings,
+    /// How long a worker that is followed by another, or not wanted any more, keeps what it has.
+    pub retire_timeout: Duration,
     pub drain_timeout: Duration,
     pub max_pending: usize,
     pub max_sessions: usize,
@@ -89,7 +94,15 @@ pub struct Config {
     pub join_socket: Option<PathBuf>,
     /// Who may, besides this user.
     pub join_group: Option<String>,
+    /// Restart workers when files below these paths change; below the command's own folder when there are none.
+    pub watch: Option<Vec<PathBuf>>,
+    /// Every setting that was given, as it was written.
+    pub written: BTreeMap<&'static str, Setting>,
 }
+
+/// How long a worker keeps what it has when its code has changed and nobody says otherwise: whoever
+/// changes code wants to see the new one.
+const WATCHED_RETIRE: Duration = Duration::from_secs(5);
 
 /// Where the admin interface is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +120,31 @@ pub struct Setting {
     pub given: Given,
     /// `--workers`, or `sidetrack.toml: workers`.
     pub origin: String,
+}
+
+/// Where a run's configuration comes from: what it is read from again.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// What goes without saying; whatever is said wins.
+    pub unsaid: Vec<Setting>,
+    pub file: Option<PathBuf>,
+    /// From the command line; they win.
+    pub flags: Vec<Setting>,
+}
+
+impl Source {
+    /// File and flags together.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let mut settings = self.unsaid.clone();
+        if let Some(path) = &self.file {
+            settings.extend(read(path)?);
+        }
+        settings.extend(self.flags.iter().cloned());
+        Config::new(&settings)
+    }
 }
 
 /// Reads a configuration file into settings.
@@ -151,19 +189,27 @@ impl Config {
         }
         let (pools, settings): (Vec<_>, Vec<_>) = settings.iter().partition(|setting| setting.key == "pool");
         for setting in settings {
-            match KEYS.iter().find(|key| key.name == setting.key) {
-                Some(key) => {
-                    if let Err(error) = key.set(&mut config, &setting.given) {
-                        problems.add(&setting.origin, error);
-                    }
-                }
+            match Key::named(&setting.key) {
+                // One that another overrides is looked at all the same.
+                Some(key) => match key.set(&mut Self::unset(), &setting.given) {
+                    Ok(()) => drop(config.written.insert(key.name, setting.clone())),
+                    Err(error) => problems.add(&setting.origin, error),
+                },
                 None => problems.add(&setting.origin, keys::unknown(&setting.key)),
             }
+        }
+        for (name, Setting { given, .. }) in config.written.clone() {
+            // It was valid a moment ago.
+            let _ = Key::named(name).map(|key| key.set(&mut config, &given));
+        }
+        if config.watch.is_some() && !config.written.contains_key("retire-timeout") {
+            config.retire_timeout = WATCHED_RETIRE;
         }
         config.settle_options(|error| problems.add("policy-config", error));
         for setting in pools {
             let pools = pool::read(&config, setting, &mut problems);
             config.pools.extend(pools);
+            config.written.insert(pool::KEY, setting.clone());
         }
         config.check(&mut problems);
         problems.into_result(config)
@@ -299,6 +345,9 @@ impl Config {
         }
         if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
             problems.append("", problem);
+        }
+        for path in self.watch.iter().flatten().filter(|path| !path.exists()) {
+            problems.add("watch", format!("{} does not exist", path.display()));
         }
         if self.join_group.is_some() && self.join_socket.is_none() {
             problems.add("join-group", "there is no socket to join at; say where with join-socket");

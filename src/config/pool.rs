@@ -61,6 +61,17 @@ const SETTINGS: &[&str] = &[
     "policy-cache",
 ];
 
+/// Those that a pool has from nobody.
+const OWN: &[&str] = &["command", "listen", "join-socket", "join-group", "weight", "label"];
+
+/// Whether a setting may differ between pools.
+pub(super) fn has(name: &str) -> bool {
+    SETTINGS.contains(&name)
+}
+
+/// The key of all pools in the file.
+pub(super) const KEY: &str = "pool";
+
 /// The longest name: it begins every slot's.
 const LONGEST_NAME: usize = 32;
 
@@ -134,7 +145,15 @@ fn one(
             Some(known) if !SETTINGS.contains(&known.name) => {
                 Err("that is a setting of the whole run; say it outside [[pool]]".to_owned())
             }
-            Some(known) => known.set(&mut config, &Given::Value(value.clone())),
+            Some(known) => {
+                let given = Given::Value(value.clone());
+                let set = known.set(&mut config, &given);
+                if set.is_ok() {
+                    let (key, origin) = (key.clone(), place(key));
+                    config.written.insert(known.name, Setting { key, given, origin });
+                }
+                set
+            }
         };
         if let Err(error) = set {
             problems.add(place(key), error);
@@ -161,6 +180,8 @@ fn heir(top: &Config, own: &toml::Table) -> Config {
     config.join_socket = None;
     config.join_group = None;
     config.worker.facts.clear();
+    // What is no pool's setting is the top level's to tell of.
+    config.written.retain(|name, _| SETTINGS.contains(name) && !OWN.contains(name));
     if own.contains_key("policy-config") && !own.contains_key("policy") {
         // Options over those that the top level has given to the same policy.
         if let [link] = config.policy.as_mut_slice() {

@@ -31,6 +31,10 @@ impl Problems {
         self.0.extend(others.0.into_iter().map(at));
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+
     /// The value, if nothing is wrong.
     ///
     /// # Errors

@@ -33,6 +33,17 @@ impl fmt::Display for Given {
 }
 
 impl Given {
+    /// As JSON, for programs.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Text(text) => text.as_str().into(),
+            Self::List(list) => list.as_slice().into(),
+            // TOML has numbers that JSON has not.
+            Self::Value(value) => serde_json::to_value(value).unwrap_or_else(|_| value.to_string().into()),
+        }
+    }
+
     fn expected(&self, what: &str) -> String {
         format!("expected {what}, found {self}")
     }

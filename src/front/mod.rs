@@ -48,15 +48,34 @@ pub struct Front {
     /// A preamble and the head behind it share bounds.
     peek: peek::Settings,
     shares: Option<Arc<Shares>>,
-    rates: Option<Rates>,
+    rates: Option<Arc<Rates>>,
 }
 
 impl Front {
     #[must_use]
     pub fn new(settings: Settings, peek: peek::Settings) -> Self {
         let shares = (settings.max_per_client > 0).then(|| Arc::new(Shares::new(settings.max_per_client)));
-        let rates = settings.client_rate.map(|rate| Rates::new(rate, Instant::now()));
+        let rates = settings.client_rate.map(|rate| Arc::new(Rates::new(rate, Instant::now())));
         Self { settings, peek, shares, rates }
+    }
+
+    /// The same stage with other settings: what it counts goes on where its bound is the same.
+    #[must_use]
+    pub fn with(&self, settings: Settings, peek: peek::Settings) -> Self {
+        let mut front = Self::new(settings, peek);
+        if front.settings.max_per_client == self.settings.max_per_client {
+            front.shares.clone_from(&self.shares);
+        }
+        if front.settings.client_rate == self.settings.client_rate {
+            front.rates.clone_from(&self.rates);
+        }
+        front
+    }
+
+    /// What a head may take.
+    #[must_use]
+    pub const fn bounds(&self) -> peek::Settings {
+        self.peek
     }
 
     /// Takes what a proxy announces off a connection's front. Returns how long the head behind it may take.

@@ -60,6 +60,11 @@ impl<T> Window<T> {
         }
     }
 
+    /// Other bounds from now on. What is under way or waits stays, be it more than that.
+    pub fn resize(&mut self, limit: usize, room: usize) {
+        (self.limit, self.room) = (limit, room);
+    }
+
     /// True when one more may be sent.
     #[must_use]
     pub fn open(&self) -> bool {
@@ -215,6 +220,21 @@ mod tests {
         assert_eq!(window.overdue(later, Duration::from_secs(2)), [1]);
         window.acknowledged().unwrap();
         assert_eq!(window.next_waiting().map(|(item, _)| item), Some(2));
+    }
+
+    #[test]
+    fn a_smaller_window_lets_what_is_under_way_end_first() {
+        let now = Instant::now();
+        let mut window = Window::new(2, 2);
+        window.sent(1, None, now, Follows::Freely);
+        window.sent(2, None, now, Follows::Freely);
+        assert!(matches!(window.queue(3, now), Queued::Yes));
+        window.resize(1, 0);
+        assert!(matches!(window.queue(4, now), Queued::Full(4)));
+        window.acknowledged().unwrap();
+        assert!(!window.open(), "the other one fills it");
+        window.acknowledged().unwrap();
+        assert_eq!(window.next_waiting().map(|(item, _)| item), Some(3), "what waited is not lost");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::Bound;
+use super::servers::Idle;
 use crate::drain::{Phase, Phases};
 use crate::sys::reactor::watch;
 use crate::telemetry::{Event, Telemetry};
@@ -37,14 +38,15 @@ pub struct Gate {
     pub phases: Phases,
 }
 
-/// Accepts until the run closes its listeners, then takes those who have come before, and closes the listener.
-/// No error of accept ends it.
+/// Accepts until the run closes its listeners, or this one is not wanted any more; then takes those who have
+/// come before, and closes the listener. No error of accept ends it.
 ///
 /// `admit` must not wait: it starts the connection's life and returns.
 ///
 /// # Errors
 /// When the listener cannot be watched at all.
-pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+pub async fn accept(idle: Idle, server: ServerId, gate: Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+    let Idle { bound, unwanted } = idle;
     let mut phases = gate.phases.clone();
     let admit = |accepted| {
         gate.telemetry.counters.accepted.one();
@@ -53,6 +55,8 @@ pub async fn accept(bound: Bound, server: ServerId, gate: Gate, admit: impl Fn(A
     tokio::select! {
         biased;
         () = phases.reached(Phase::Closing) => {}
+        // Nothing is ever sent: the other end is dropped.
+        _ = unwanted => {}
         broken = run(&bound, server, &gate, &admit) => return broken,
     }
     // The kernel has told these that they are connected: closing now would reset them.

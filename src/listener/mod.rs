@@ -3,9 +3,11 @@
 mod accept;
 mod address;
 mod bind;
+mod relisten;
 mod servers;
 
 pub use accept::{Gate, accept};
 pub use address::{AddressError, Listen, ListenAddress};
 pub use bind::{BindError, Bound, bind};
-pub use servers::{Listens, Servers, Wanted};
+pub use relisten::{Relisten, RelistenError};
+pub use servers::{Idle, Listens, Servers, Wanted};

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use tokio::sync::oneshot;
 
 use super::{BindError, Bound, Listen, ListenAddress, bind};
 use crate::types::{Opening, ServerId};
@@ -40,36 +41,59 @@ pub enum Listens {
 pub struct Servers {
     inner: Mutex<Inner>,
     /// What connections begin with where an address does not say.
-    opening: Opening,
-    defer: Duration,
+    pub(super) opening: Opening,
+    pub(super) defer: Duration,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     /// `--listen` addresses that no server has claimed yet.
-    unclaimed: Vec<(Listen, Bound)>,
+    pub(super) unclaimed: Vec<(Listen, Bound)>,
     /// Of each pool, the one that has claimed those without a port of their own.
-    mains: HashMap<Arc<str>, ServerId>,
+    pub(super) mains: HashMap<Arc<str>, ServerId>,
     /// Pools that have addresses of their own, and no part in the others.
-    apart: HashSet<Arc<str>>,
-    servers: Vec<Server>,
+    pub(super) apart: HashSet<Arc<str>>,
+    pub(super) servers: Vec<Server>,
 }
 
 #[derive(Debug)]
-struct Server {
-    id: ServerId,
+pub(super) struct Server {
+    pub(super) id: ServerId,
     /// The only pool that has it; none when several may.
-    pool: Option<Arc<str>>,
+    pub(super) pool: Option<Arc<str>>,
     /// The port that those ask for who mean it; none when they name it by nothing.
-    serves: Option<u16>,
+    pub(super) serves: Option<u16>,
     /// What has been asked for by whom.
-    wanted: HashMap<Arc<str>, Wanted>,
+    pub(super) wanted: HashMap<Arc<str>, Wanted>,
     /// Pools whose workers, so far, never say what they want: the first who does means the same.
     shared: HashSet<Arc<str>>,
     /// Bound and not yet served.
-    idle: Vec<Bound>,
+    pub(super) idle: Vec<Idle>,
     /// Where it listens.
-    addresses: Vec<ListenAddress>,
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// A listener that nobody serves yet.
+#[derive(Debug)]
+pub struct Idle {
+    pub bound: Bound,
+    /// Ends when the listener is not wanted any more.
+    pub unwanted: oneshot::Receiver<()>,
+}
+
+impl Idle {
+    pub(super) fn is_wanted(&mut self) -> bool {
+        self.unwanted.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+    }
+}
+
+/// Where a server listens. Dropped, the listener closes.
+#[derive(Debug)]
+pub(super) struct Listener {
+    /// As configured; none where the program itself decided.
+    pub(super) listen: Option<Listen>,
+    pub(super) address: ListenAddress,
+    _wanted: oneshot::Sender<()>,
 }
 
 impl Servers {
@@ -118,8 +142,7 @@ impl Servers {
     pub fn claim(&self, pool: &Arc<str>, wanted: &Wanted) -> Result<(ServerId, ListenAddress), BindError> {
         let mut inner = self.lock();
         if let Some(server) = inner.servers.iter().find(|server| server.wanted.get(pool) == Some(wanted)) {
-            let address = server.addresses.first().unwrap_or(&wanted.address);
-            return Ok((server.id, address.clone()));
+            return Ok((server.id, server.address().unwrap_or_else(|| wanted.address.clone())));
         }
         let (id, address) = inner.claim(pool, wanted, self.opening, self.defer)?;
         Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
@@ -152,7 +175,7 @@ impl Servers {
 
     /// Takes the listeners of a server that are bound and not yet served.
     #[must_use]
-    pub fn take_idle(&self, id: ServerId) -> Vec<Bound> {
+    pub fn take_idle(&self, id: ServerId) -> Vec<Idle> {
         let mut inner = self.lock();
         let server = inner.servers.iter_mut().find(|server| server.id == id);
         server.map(|server| std::mem::take(&mut server.idle)).unwrap_or_default()
@@ -163,10 +186,11 @@ impl Servers {
     pub fn addresses(&self) -> Vec<ListenAddress> {
         let inner = self.lock();
         let waiting = inner.unclaimed.iter().map(|(_, bound)| &bound.address);
-        inner.servers.iter().flat_map(|server| &server.addresses).chain(waiting).cloned().collect()
+        let listeners = inner.servers.iter().flat_map(|server| &server.listeners);
+        listeners.map(|listener| &listener.address).chain(waiting).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics under the lock; were it so, the lists would still be whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,7 +222,7 @@ impl Inner {
         let id = match named.or(shared).or_else(|| main.flatten()) {
             Some(id) => id,
             None => {
-                let bound = vec![bind(&wanted.address, opening, defer)?];
+                let bound = vec![(None, bind(&wanted.address, opening, defer)?)];
                 self.add(Some(Arc::clone(pool)), None, bound).id
             }
         };
@@ -208,7 +232,7 @@ impl Inner {
         let server = self.servers.iter_mut().find(|server| server.id == id);
         let address = server.and_then(|server| {
             server.wanted.insert(Arc::clone(pool), wanted.clone());
-            server.addresses.first().cloned()
+            server.address()
         });
         Ok((id, address))
     }
@@ -226,25 +250,46 @@ impl Inner {
         (!bound.is_empty()).then(|| self.add(apart, serves, bound))
     }
 
-    fn take(&mut self, wanted: impl Fn(&Listen) -> bool) -> Vec<Bound> {
+    fn take(&mut self, wanted: impl Fn(&Listen) -> bool) -> Vec<(Option<Listen>, Bound)> {
         let (taken, left) =
             std::mem::take(&mut self.unclaimed).into_iter().partition(|(listen, _)| wanted(listen));
         self.unclaimed = left;
-        Vec::into_iter(taken).map(|(_, bound): (Listen, Bound)| bound).collect()
+        Vec::into_iter(taken).map(|(listen, bound): (Listen, Bound)| (Some(listen), bound)).collect()
     }
 
-    fn add(&mut self, pool: Option<Arc<str>>, serves: Option<u16>, idle: Vec<Bound>) -> &mut Server {
+    fn add(
+        &mut self,
+        pool: Option<Arc<str>>,
+        serves: Option<u16>,
+        bound: Vec<(Option<Listen>, Bound)>,
+    ) -> &mut Server {
         let id = ServerId(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
-        let addresses = idle.iter().map(|bound| bound.address.clone()).collect();
-        let place = self.servers.len();
         let (wanted, shared) = (HashMap::new(), HashSet::new());
-        self.servers.push(Server { id, pool, serves, wanted, shared, idle, addresses });
+        let mut server = Server { id, pool, serves, wanted, shared, idle: Vec::new(), listeners: Vec::new() };
+        bound.into_iter().for_each(|(listen, bound)| server.feed(listen, bound));
+        let place = self.servers.len();
+        self.servers.push(server);
         &mut self.servers[place]
+    }
+}
+
+impl Server {
+    /// The address its workers are told.
+    fn address(&self) -> Option<ListenAddress> {
+        self.listeners.first().map(|listener| listener.address.clone())
+    }
+
+    /// One more listener.
+    pub(super) fn feed(&mut self, listen: Option<Listen>, bound: Bound) {
+        let (wanted, unwanted) = oneshot::channel();
+        self.listeners.push(Listener { listen, address: bound.address.clone(), _wanted: wanted });
+        self.idle.push(Idle { bound, unwanted });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::RelistenError;
     use super::*;
 
     fn wanted(port: u16) -> Wanted {
@@ -306,6 +351,37 @@ mod tests {
             "the second worker gets the same"
         );
         assert_ne!(servers.claim(&web(), &wanted(0)).unwrap().0, main, "another server is another");
+    }
+
+    #[test]
+    fn other_addresses_are_bound_before_those_that_leave_are_closed() {
+        let listens =
+            |texts: &[&str]| -> Vec<Listen> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100"]);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (main, first) = servers.claim(&web(), &wanted(port)).unwrap();
+        let mut served = servers.take_idle(main);
+        let change = |texts: &[&str]| servers.prepare(&listens(texts), servers.defer);
+
+        let more = change(&["127.0.0.1:0", "[::1]:0", "127.0.0.1:0=9100"]).unwrap();
+        assert_eq!(servers.addresses().len(), 2, "nothing has changed yet");
+        assert_eq!(servers.relisten(more), [main]);
+        assert_eq!(servers.take_idle(main).len(), 1, "what was there is not bound again");
+
+        let taken = servers.addresses()[0].to_string();
+        let errors = change(&["127.0.0.1:0", &format!("{taken}=7"), "192.0.2.1:1"]).unwrap_err();
+        assert_eq!(errors.len(), 2, "{errors:?}");
+        assert_eq!((servers.addresses().len(), &servers.addresses()[0]), (3, &first));
+
+        // The program decides by itself again; the one it asks for stays unclaimed.
+        let none = change(&[]).unwrap();
+        assert_eq!(servers.relisten(none), [main]);
+        assert!(served.iter_mut().all(|idle| !idle.is_wanted()), "the listeners before are told");
+        assert_eq!(servers.addresses(), [wanted(port).address]);
+        // … and it is not bound anew when it is configured.
+        let same = change(&[&format!("127.0.0.1:{port}")]).unwrap();
+        assert!(servers.relisten(same).is_empty());
+        assert!(matches!(change(&[&format!("[::]:{port}")]).unwrap_err()[..], [RelistenError::Own(_)]));
     }
 
     #[test]

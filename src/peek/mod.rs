@@ -17,7 +17,7 @@ use crate::sys::socket;
 use crate::types::{Accepted, Head, HeadError, Peeked, Progress};
 
 /// How much a client may ask for before it has said what it wants.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The longest head in bytes.
     pub limit: usize,
@@ -54,7 +54,7 @@ thread_local! {
 ///
 /// # Errors
 /// The connection and why it has no head.
-pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Accepted, Headless)> {
+pub async fn peek(accepted: Accepted, settings: Settings) -> Result<Peeked, (Accepted, Headless)> {
     let mut seen = 0;
     let outcome = match look(&accepted, settings.limit, &mut seen) {
         Ok(Progress::Complete(head)) => Ok(head),
@@ -67,7 +67,7 @@ pub async fn peek(accepted: Accepted, settings: &Settings) -> Result<Peeked, (Ac
     }
 }
 
-async fn wait(accepted: &Accepted, settings: &Settings, seen: &mut usize) -> Result<Head, Headless> {
+async fn wait(accepted: &Accepted, settings: Settings, seen: &mut usize) -> Result<Head, Headless> {
     match timeout(settings.timeout, follow(accepted, settings.limit, seen)).await {
         Ok(outcome) => outcome,
         Err(_) if *seen == 0 => Err(Headless::Silent),

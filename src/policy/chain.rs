@@ -1,40 +1,27 @@
 //! What the pipeline asks: components in order, a native policy last, an answer always.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::cache::Cache;
 use super::counts::Counts;
-use super::engine::Engine;
-use super::instance::{Question, Surroundings};
+use super::instance::Question;
+use super::links::{Link, Links, Prepared};
 use super::load::{self, LoadError, LoadProblem, Read};
-use super::native::NativeLink;
-use super::slot::{Asked, Reply, Slot};
+use super::slot::{Asked, Slot};
 use super::swap::{LinkStatus, Replacement, SwapError, SwapProblem, Swapped};
 use super::{BuiltIn, Event, PolicyLink, PolicySource, Request, SessionOwner, Settings, States, lock};
+use crate::live::Live;
 use crate::types::{Decision, Roster};
 
 /// Policies asked in order until one does not defer; the last is native and always answers.
 ///
 /// Shared by reference between the pipeline's threads. A call takes as long as the policies compute,
 /// under a mutex for each, and never blocks on anything else. Each link's version can be replaced at
-/// any time; the number of links stays.
+/// any time, and so can the chain.
 pub struct Chain {
-    links: Vec<Link>,
-    last: Mutex<NativeLink>,
-    settings: Settings,
+    links: Live<Links>,
     listening: AtomicBool,
-}
-
-enum Link {
-    Component(Box<Slot>),
-    /// For measuring what a component costs.
-    Native {
-        name: String,
-        twin: Mutex<NativeLink>,
-    },
 }
 
 /// What came of asking.
@@ -125,55 +112,32 @@ impl Chain {
         settings: &Settings,
         sessions: &Arc<dyn SessionOwner>,
     ) -> Result<Self, LoadError> {
-        let problem = |link: &PolicyLink, problem| LoadError { policy: link.source.to_string(), problem };
-        // A native policy at the end is the last link itself.
-        let (links, last) = match links.split_last() {
-            Some((PolicyLink { source: PolicySource::Native(known), options }, before))
-                if known.always_answers() && settings.fallback.is_none() =>
-            {
-                (before, Some((*known, options)))
-            }
-            Some((PolicyLink { source: PolicySource::BuiltIn(known), options }, _))
-                if known.always_answers() && settings.fallback.is_none() =>
-            {
-                (links, Some((*known, options)))
-            }
-            _ => (links, None),
-        };
-        let fallback = settings.fallback.unwrap_or(BuiltIn::LeastConnection);
-        let (twin, options) = last.map_or((fallback, "{}"), |(known, options)| (known, options.as_str()));
-        let native = |known, options| NativeLink::new(known, options).map_err(LoadProblem::Options);
-        let last =
-            native(twin, options).map_err(|said| LoadError { policy: twin.to_string(), problem: said })?;
+        let links = Links::build(links, settings, sessions)?;
+        Ok(Self { links: Live::new(links), listening: AtomicBool::new(false) })
+    }
 
-        let generations = Arc::new(AtomicU64::new(0));
-        let mut made: Vec<Link> = Vec::with_capacity(links.len());
-        let mut shared: Option<(Arc<Engine>, Arc<Cache>)> = None;
-        for link in links {
-            let name = free_name(link.source.name(), &made);
-            if let PolicySource::Native(known) = link.source {
-                let twin = native(known, &link.options).map_err(|said| problem(link, said))?;
-                made.push(Link::Native { name, twin: Mutex::new(twin) });
-                continue;
-            }
-            let (engine, cache) = match &shared {
-                Some(both) => both.clone(),
-                None => {
-                    let engine = Engine::new().map_err(|said| problem(link, LoadProblem::Engine(said)))?;
-                    let cache = if settings.cache { Cache::open() } else { Cache::none() };
-                    shared.insert((Arc::new(engine), Arc::new(cache))).clone()
-                }
-            };
-            let (sessions, store, limits) = (Arc::clone(sessions), Arc::default(), settings.limits);
-            let (clock, role) = (settings.clock.clone(), settings.role);
-            let around = Surroundings { engine, cache, sessions, store, clock, limits, role };
-            let read = load::read(link).map_err(|said| problem(link, said))?;
-            let (version, instance) = load::load(read, &around).map_err(|said| problem(link, said))?;
-            let slot = Slot::new(name, around, version, instance, Arc::clone(&generations));
-            made.push(Link::Component(Box::new(slot)));
-        }
-        let (last, listening) = (Mutex::new(last), AtomicBool::new(false));
-        Ok(Self { links: made, last, settings: settings.clone(), listening })
+    /// Loads and tries what a chain of other links, or with other settings, needs in addition. Takes as
+    /// long as compiling does; nothing changes.
+    ///
+    /// # Errors
+    /// As [`Self::build`].
+    pub fn prepare(
+        &self,
+        links: &[PolicyLink],
+        settings: &Settings,
+        sessions: &Arc<dyn SessionOwner>,
+    ) -> Result<Prepared, LoadError> {
+        Prepared::load(&self.links.now(), links, settings, sessions)
+    }
+
+    /// Goes on with what was prepared. Links that are the same go on as they are; the others take over
+    /// what state they read.
+    ///
+    /// # Errors
+    /// When a link does not take over after all; everything is as it was then.
+    pub fn install(&self, prepared: Prepared) -> Result<(), SwapError> {
+        self.links.set(prepared.take_over()?);
+        Ok(())
     }
 
     /// Chooses a worker for a connection whose session is new or absent. Without workers the answer
@@ -203,7 +167,7 @@ impl Chain {
     /// Whether the first link is still asked: one that faults too often is not.
     #[must_use]
     pub fn in_service(&self) -> bool {
-        match self.links.first() {
+        match self.links.now().links.first() {
             Some(Link::Component(slot)) => slot.in_service(),
             _ => true,
         }
@@ -218,12 +182,13 @@ impl Chain {
     /// What every link would pass on to a version after it.
     #[must_use]
     pub fn states(&self) -> States {
-        let links = self.links.iter().map(|link| match link {
+        let Links { links, last, .. } = &*self.links.now();
+        let links = links.iter().map(|link| match link {
             Link::Component(slot) => slot.state(),
             Link::Native { name, twin } => lock(twin).state(name),
         });
         let links = links.collect();
-        let mut last = lock(&self.last);
+        let mut last = lock(last);
         let name = last.built_in().name();
         States { links, last: last.state(name) }
     }
@@ -231,7 +196,8 @@ impl Chain {
     /// Has the links begin with states from elsewhere: each that runs the same version, or says that it
     /// reads the form, takes what the link in its place had. The names of those that did.
     pub fn adopt(&self, states: &States) -> Vec<String> {
-        let pairs = self.links.iter().zip(&states.links);
+        let Links { links, last, .. } = &*self.links.now();
+        let pairs = links.iter().zip(&states.links);
         let mut adopted: Vec<String> = pairs
             .filter(|(link, state)| match link {
                 Link::Component(slot) => slot.adopt(state),
@@ -239,7 +205,7 @@ impl Chain {
             })
             .map(|(link, _)| link.name().to_owned())
             .collect();
-        let mut last = lock(&self.last);
+        let mut last = lock(last);
         if last.adopt(&states.last) {
             adopted.push(last.built_in().to_string());
         }
@@ -264,7 +230,8 @@ impl Chain {
         let asked = Asked { question: Question::Balance, roster, loads, listening };
         let mut answer = self.ask(&asked, request);
         if answer.decision == Decision::Defer {
-            let mut last = lock(&self.last);
+            let links = self.links.now();
+            let mut last = lock(&links.last);
             let decision = last.balance(roster, loads);
             if listening {
                 let (link, decision) = (last.built_in().to_string(), Some(decision.clone()));
@@ -299,7 +266,7 @@ impl Chain {
     /// was, or of the last link when nobody could be asked.
     fn ask(&self, asked: &Asked<'_>, request: &mut Request) -> Answer {
         let mut answer = self.nobody();
-        for (place, link) in self.links.iter().enumerate() {
+        for (place, link) in self.links.now().links.iter().enumerate() {
             let Some(reply) = link.ask(asked, request) else { continue };
             if place == 0 && reply.generation > 0 {
                 answer.generation = reply.generation;
@@ -329,7 +296,7 @@ impl Chain {
 
     /// Tells the policies that export `events` what happened.
     pub fn notice(&self, event: Event<'_>) {
-        for link in &self.links {
+        for link in &self.links.now().links {
             if let Link::Component(slot) = link {
                 slot.notice(event);
             }
@@ -356,7 +323,7 @@ impl Chain {
         }
         load::read(link)
             .map_err(|problem| not_loaded(link, problem))
-            .and_then(|read| self.swap_in(slot, read, *discard_state, *forgive))
+            .and_then(|read| self.swap_in(&slot, read, *discard_state, *forgive))
             .inspect_err(|_| slot.refused())
     }
 
@@ -376,8 +343,9 @@ impl Chain {
         }
         let load_error = |problem| SwapError::Load(LoadError { policy: policy.clone(), problem });
         let (version, instance) = load::load(read, slot.around()).map_err(load_error)?;
-        let swapped =
-            slot.exchange(version, instance, discard_state, self.settings.trial).map_err(problem)?;
+        let swapped = slot
+            .exchange(version, instance, discard_state, self.links.now().settings.trial)
+            .map_err(problem)?;
         let Swapped { link, policy, digest, generation, state } = &swapped;
         tracing::info!(link, policy, %digest, generation, state = state.words(), "policy replaced");
         Ok(swapped)
@@ -406,7 +374,9 @@ impl Chain {
         if read.as_ref().is_ok_and(|read| read.digest == slot.digest()) {
             return Ok(None);
         }
-        read.and_then(|read| self.swap_in(slot, read, false, false)).map(Some).inspect_err(|_| slot.refused())
+        read.and_then(|read| self.swap_in(&slot, read, false, false))
+            .map(Some)
+            .inspect_err(|_| slot.refused())
     }
 
     /// The links that come from files, by name.
@@ -419,25 +389,22 @@ impl Chain {
             },
             Link::Native { .. } => None,
         };
-        self.links.iter().filter_map(file).collect()
+        self.links.now().links.iter().filter_map(file).collect()
     }
 
     /// The link of that name, or the first one that can be replaced.
-    fn slot(&self, wanted: Option<&str>) -> Result<&Slot, SwapError> {
+    fn slot(&self, wanted: Option<&str>) -> Result<Arc<Slot>, SwapError> {
+        let Links { links, last, .. } = &*self.links.now();
         let found = match wanted {
-            Some(name) => self.links.iter().find(|link| link.name() == name),
-            None => self
-                .links
-                .iter()
-                .find(|link| matches!(link, Link::Component(_)))
-                .or_else(|| self.links.first()),
+            Some(name) => links.iter().find(|link| link.name() == name),
+            None => links.iter().find(|link| matches!(link, Link::Component(_))).or_else(|| links.first()),
         };
         match found {
-            Some(Link::Component(slot)) => Ok(slot),
+            Some(Link::Component(slot)) => Ok(Arc::clone(slot)),
             Some(Link::Native { name, .. }) => Err(SwapError::Native(name.clone())),
             None => {
-                let links: Vec<_> = self.links.iter().map(Link::name).collect();
-                let last = lock(&self.last).built_in();
+                let links: Vec<_> = links.iter().map(Link::name).collect();
+                let last = lock(last).built_in();
                 let links = if links.is_empty() { format!("{last} (native)") } else { links.join(", ") };
                 Err(SwapError::NoLink { wanted: wanted.unwrap_or("1").to_owned(), links })
             }
@@ -448,20 +415,22 @@ impl Chain {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for link in &self.links {
+        let Links { links, last, .. } = &*self.links.now();
+        for link in links {
             match link {
                 Link::Component(slot) => counts = counts.plus(slot.counts()),
                 Link::Native { twin, .. } => counts.native_calls += lock(twin).calls,
             }
         }
-        counts.native_calls += lock(&self.last).calls;
+        counts.native_calls += lock(last).calls;
         counts
     }
 
     #[must_use]
     pub fn describe(&self) -> Description {
-        let links = self.links.iter().map(Link::status).collect();
-        let last = lock(&self.last);
+        let Links { links, last, .. } = &*self.links.now();
+        let links = links.iter().map(Link::status).collect();
+        let last = lock(last);
         Description { links, fallback: last.built_in(), fallback_calls: last.calls }
     }
 
@@ -475,18 +444,20 @@ impl Chain {
         request: &mut Request,
     ) -> Option<Decision> {
         let asked = Asked { question, roster, loads, listening: false };
-        match self.links.first() {
+        let Links { links, last, .. } = &*self.links.now();
+        match links.first() {
             Some(link) => link.ask(&asked, request).map_or(Some(Decision::Defer), |reply| reply.decision),
-            None => Some(lock(&self.last).ask(question, roster, loads, request)),
+            None => Some(lock(last).ask(question, roster, loads, request)),
         }
     }
 
     /// Starts a new instance of the first link, with the state of the old one. For test vectors.
     pub(super) fn renew(&self, roster: &Roster) -> Result<(), String> {
-        match self.links.first() {
+        let Links { links, last, .. } = &*self.links.now();
+        match links.first() {
             Some(Link::Component(slot)) => slot.renew().map_err(|fault| fault.to_string()),
             Some(Link::Native { twin, .. }) => lock(twin).renew(roster),
-            None => lock(&self.last).renew(roster),
+            None => lock(last).renew(roster),
         }
     }
 
@@ -496,7 +467,7 @@ impl Chain {
 
     /// Nobody has decided yet.
     fn nobody(&self) -> Answer {
-        let generation = match self.links.first() {
+        let generation = match self.links.now().links.first() {
             Some(Link::Component(slot)) => slot.generation(),
             _ => 1,
         };
@@ -510,65 +481,8 @@ impl Chain {
     }
 }
 
-impl Link {
-    fn name(&self) -> &str {
-        match self {
-            Self::Component(slot) => slot.name(),
-            Self::Native { name, .. } => name,
-        }
-    }
-
-    /// None when it has nothing to say to such questions.
-    fn ask(&self, asked: &Asked<'_>, request: &mut Request) -> Option<Reply> {
-        match self {
-            Self::Component(slot) => {
-                let concerned = matches!(asked.question, Question::Balance) || slot.has_sessions();
-                concerned.then(|| slot.ask(asked, request))
-            }
-            Self::Native { twin, .. } => {
-                let decision = lock(twin).ask(asked.question, asked.roster, asked.loads, request);
-                Some(Reply { decision: Some(decision), generation: 0, explanation: None })
-            }
-        }
-    }
-
-    fn status(&self) -> LinkStatus {
-        match self {
-            Self::Component(slot) => slot.status(),
-            Self::Native { name, twin } => {
-                let twin = lock(twin);
-                LinkStatus {
-                    name: name.clone(),
-                    policy: format!("native:{}", twin.built_in()),
-                    script: false,
-                    options: twin.options().to_owned(),
-                    generation: 0,
-                    digest: None,
-                    interfaces: vec![],
-                    in_service: true,
-                    since: SystemTime::UNIX_EPOCH,
-                    trial: None,
-                    counts: Counts { native_calls: twin.calls, ..Counts::default() },
-                    versions: vec![],
-                    stored: (0, 0),
-                    history: vec![],
-                }
-            }
-        }
-    }
-}
-
 fn not_loaded(link: &PolicyLink, problem: LoadProblem) -> SwapError {
     SwapError::Load(LoadError { policy: link.source.to_string(), problem })
-}
-
-/// A name no other link has.
-fn free_name(name: String, links: &[Link]) -> String {
-    let taken = |name: &str| links.iter().any(|link| link.name() == name);
-    if !taken(&name) {
-        return name;
-    }
-    (2..).map(|number| format!("{name}-{number}")).find(|name| !taken(name)).unwrap_or(name)
 }
 
 impl fmt::Debug for Chain {

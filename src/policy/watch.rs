@@ -1,27 +1,22 @@
 //! Loads policy files again when they change.
 //!
-//! The folders of the files are watched rather than the files: a file that is replaced by a rename,
-//! as editors and deployments do, is another file. Changes that come together are taken together,
-//! and what counts in the end is the content: the same bytes are never loaded twice.
+//! Changes that come together are taken together, and what counts in the end is the content: the same
+//! bytes are never loaded twice.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-
 use super::Chain;
 use super::version::Digest;
+use crate::watching::{Folders, settled};
 
 /// Quiet for so long means that a change is complete.
 const QUIET: Duration = Duration::from_millis(20);
-/// … but a folder that never rests is looked into all the same.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Watches the files of a chain, on a thread of its own, for as long as it lives.
 #[derive(Debug)]
@@ -49,14 +44,14 @@ impl Watch {
     pub fn start(chain: Arc<Chain>, follow: bool) -> Result<Self, String> {
         let (tell, told) = mpsc::channel();
         let stir = tell.clone();
-        let watcher = follow
-            .then(|| notify::recommended_watcher(move |event| stirred(&stir, event)))
+        let folders = follow
+            .then(|| Folders::new(move || drop(stir.send(Told::Stirred))))
             .transpose()
             .map_err(|error| format!("policy files cannot be watched: {error}"))?;
         // What runs is what was seen: a file that has changed since it was loaded is loaded again.
         let live = chain.describe().links.into_iter();
         let seen = live.map(|link| (link.name, link.digest)).collect();
-        let mut watching = Watching { chain, watcher, folders: HashSet::new(), seen };
+        let mut watching = Watching { chain, folders, seen };
         watching.follow();
         thread::Builder::new()
             .name("policy-watch".into())
@@ -84,27 +79,10 @@ impl Drop for Watch {
     }
 }
 
-/// Reading is no change, and we read ourselves.
-fn stirred(tell: &Sender<Told>, event: notify::Result<notify::Event>) {
-    let changes = match event {
-        Ok(event) => match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            EventKind::Access(_) => false,
-            _ => true,
-        },
-        // Events were lost.
-        Err(_) => true,
-    };
-    if changes {
-        let _ = tell.send(Told::Stirred);
-    }
-}
-
 /// The watching thread's own.
 struct Watching {
     chain: Arc<Chain>,
-    watcher: Option<RecommendedWatcher>,
-    folders: HashSet<PathBuf>,
+    folders: Option<Folders>,
     /// The last content of each link's file, loaded or refused; none where there was no file.
     seen: HashMap<String, Option<Digest>>,
 }
@@ -117,7 +95,7 @@ impl Watching {
                 return;
             }
             let again = matches!(first, Told::Again);
-            if matches!(first, Told::Stirred) && !settled(told) {
+            if matches!(first, Told::Stirred) && !settled(told, QUIET, |told| matches!(told, Told::End)) {
                 return;
             }
             self.follow();
@@ -150,36 +128,16 @@ impl Watching {
 
     /// Watches the folders of the chain's files, and no others.
     fn follow(&mut self) {
-        let Some(watcher) = &mut self.watcher else { return };
-        let wanted: HashSet<PathBuf> = self.chain.files().iter().map(|(_, path)| folder(path)).collect();
-        for folder in self.folders.difference(&wanted) {
-            // It may be gone, and its watch with it.
-            let _ = watcher.unwatch(folder);
-        }
-        for folder in wanted.difference(&self.folders) {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!(
-                    %error,
-                    folder = %folder.display(),
-                    "policy files there are not watched; load them with SIGHUP or `sidetrack policy set`"
-                );
-            }
-        }
-        self.folders = wanted;
+        let Some(folders) = &mut self.folders else { return };
+        let wanted = self.chain.files().iter().map(|(_, path)| folder(path)).collect();
+        folders.follow(wanted, |folder, error| {
+            tracing::warn!(
+                %error,
+                folder = %folder.display(),
+                "policy files there are not watched; load them with SIGHUP or `sidetrack policy set`"
+            );
+        });
     }
-}
-
-/// Waits until it is quiet. False when nobody can tell any more.
-fn settled(told: &Receiver<Told>) -> bool {
-    let most = PATIENCE.as_nanos() / QUIET.as_nanos();
-    for _ in 0..most {
-        match told.recv_timeout(QUIET) {
-            Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => return false,
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return true,
-        }
-    }
-    true
 }
 
 fn content(path: &Path) -> Option<Digest> {

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::{Pool, Ways};
 use crate::config::{Config, Problems};
 use crate::listener::Servers;
+use crate::live::Live;
 use crate::observe::Observers;
 use crate::policy::{Chain, SessionOwner, Watch};
 use crate::route::Router;
@@ -83,46 +84,52 @@ impl Draft {
             reports,
         ));
         let router = Router {
-            settings: config.route.clone(),
+            settings: Live::new(config.route.clone()),
             sessions: Arc::clone(&sessions),
             fleet: Arc::clone(&fleet),
             policy: Arc::clone(&policy),
             telemetry: Arc::clone(&common.telemetry),
         };
-        let account = config
-            .account()
-            .map_err(|error| Problems::one(super::place(&name, "user"), error.to_string()))?;
-        let program = Program {
-            command: config.command.clone(),
-            account,
-            folder: config.folder.clone(),
-            environment: config.environment.clone(),
-            shim: common.shim.clone().filter(|_| config.shim),
-            session_key: config.route.session_key.clone(),
-            keepalive: config.keepalive,
-            session_idle: config.session_idle,
-            tagged_sids: config.tagged_sids,
-            matches: common.ways.told(&name),
-        };
-        let (workers, shadows) = (config.workers, Arc::new(shadows));
-        Ok(Pool { name, program, workers, fleet, sessions, policy, router, watch, shadows, observers })
+        let program = Live::new(program(&name, config, common.shim.clone(), &common.ways)?);
+        let terms = Live::new(terms(&name, config, &common.ways));
+        let (ways, shadows) = (Arc::clone(&common.ways), Arc::new(shadows));
+        Ok(Pool { name, program, terms, ways, fleet, sessions, policy, router, watch, shadows, observers })
     }
 }
 
-impl Pool {
-    /// What workers that join are told.
-    #[must_use]
-    pub fn terms(&self, ways: &Ways) -> Terms {
-        let others = ways.names().filter(|name| **name != self.name);
-        Terms {
-            session_key: self.program.session_key.clone(),
-            keepalive: self.program.keepalive,
-            session_idle: self.program.session_idle,
-            tagged_sids: self.program.tagged_sids,
-            matches: self.program.matches.clone(),
-            reserved: self.workers,
-            prefix: self.prefix(),
-            others: others.map(|name| format!("{name}.")).collect(),
-        }
+/// What runs in every slot.
+pub(super) fn program(
+    name: &Arc<str>,
+    config: &Config,
+    shim: Option<Arc<Shim>>,
+    ways: &Ways,
+) -> Result<Program, Problems> {
+    let account =
+        config.account().map_err(|error| Problems::one(super::place(name, "user"), error.to_string()))?;
+    Ok(Program {
+        command: config.command.clone(),
+        account,
+        folder: config.folder.clone(),
+        environment: config.environment.clone(),
+        shim: shim.filter(|_| config.shim),
+        session_key: config.route.session_key.clone(),
+        keepalive: config.keepalive,
+        session_idle: config.session_idle,
+        tagged_sids: config.tagged_sids,
+        matches: ways.told(name),
+    })
+}
+
+/// What workers that join are told.
+pub(super) fn terms(name: &Arc<str>, config: &Config, ways: &Ways) -> Terms {
+    let others = ways.names().filter(|other| *other != name);
+    Terms {
+        session_key: config.route.session_key.clone(),
+        keepalive: config.keepalive,
+        session_idle: config.session_idle,
+        tagged_sids: config.tagged_sids,
+        matches: ways.told(name),
+        prefix: super::prefix(name),
+        others: others.map(|name| format!("{name}.")).collect(),
     }
 }

@@ -5,20 +5,23 @@
 
 mod draft;
 mod pools;
+mod reload;
 mod ways;
 
 use std::sync::Arc;
 
 pub use draft::{Common, Draft};
 pub use pools::Pools;
+pub use reload::Tried;
 pub use ways::Ways;
 
+use crate::live::Live;
 use crate::observe::Observers;
 use crate::policy::{Chain, Watch};
 use crate::route::Router;
 use crate::session::SessionTable;
 use crate::shadow::Shadows;
-use crate::worker::{Fleet, Program};
+use crate::worker::{Fleet, Program, Terms};
 
 /// The name of the pool that the settings outside any other one describe.
 pub const DEFAULT: &str = "default";
@@ -29,13 +32,21 @@ pub fn place(pool: &str, key: &str) -> String {
     if pool == DEFAULT { key.to_owned() } else { format!("pool.{pool}.{key}") }
 }
 
+/// What the names of a pool's slots begin with: they are unique among all pools.
+#[must_use]
+pub fn prefix(pool: &str) -> String {
+    if pool == DEFAULT { String::new() } else { format!("{pool}.") }
+}
+
 /// One command's workers and what decides among them.
 #[derive(Debug)]
 pub struct Pool {
     pub name: Arc<str>,
-    pub program: Program,
-    /// How many workers are started here.
-    pub workers: usize,
+    /// What new workers run.
+    pub program: Live<Program>,
+    /// What workers that join are told.
+    pub terms: Live<Terms>,
+    ways: Arc<Ways>,
     pub fleet: Arc<Fleet>,
     pub sessions: Arc<SessionTable>,
     pub policy: Arc<Chain>,
@@ -48,17 +59,6 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The slots that are filled here.
-    pub fn slots(&self) -> impl Iterator<Item = String> {
-        let prefix = self.prefix();
-        (0..self.workers).map(move |number| format!("{prefix}w{number}"))
-    }
-
-    /// What the names of its slots begin with: they are unique among all pools.
-    fn prefix(&self) -> String {
-        if &*self.name == DEFAULT { String::new() } else { format!("{}.", self.name) }
-    }
-
     /// Looks at every policy file now.
     pub fn look_again(&self) {
         self.watch.again();

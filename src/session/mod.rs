@@ -4,4 +4,4 @@
 mod table;
 
 pub use sidetrack_worker::session_key::{Found, KeyError, SessionKey};
-pub use table::{Closed, Opened, SessionTable};
+pub use table::{Bounds, Closed, Opened, SessionTable};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use crate::live::Live;
 use crate::types::WorkerId;
 
 /// A session heard of more recently than this is in use: Engine.IO clients ask every 25 s.
@@ -20,10 +21,16 @@ const LEAST_TIDY: usize = 1024;
 #[derive(Debug)]
 pub struct SessionTable {
     inner: Mutex<Inner>,
-    limit: usize,
-    /// How long a session whose end nobody announces is remembered after it was last heard of.
-    idle: Duration,
+    bounds: Live<Bounds>,
     began: Instant,
+}
+
+/// How many sessions are remembered, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub limit: usize,
+    /// How long a session whose end nobody announces is remembered after it was last heard of.
+    pub idle: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -73,13 +80,22 @@ impl SessionTable {
     /// when they are `idle`.
     #[must_use]
     pub fn new(limit: usize, idle: Duration) -> Self {
-        Self { inner: Mutex::default(), limit, idle, began: Instant::now() }
+        Self { inner: Mutex::default(), bounds: Live::new(Bounds { limit, idle }), began: Instant::now() }
+    }
+
+    /// Other bounds from now on. Sessions beyond a lower limit stay; no more are taken.
+    pub fn rebound(&self, bounds: Bounds) {
+        self.bounds.set(bounds);
+    }
+
+    fn idle(&self) -> Duration {
+        self.bounds.now().idle
     }
 
     /// The owner of a session.
     #[must_use]
     pub fn owner(&self, sid: &str) -> Option<WorkerId> {
-        self.lock().owner(sid, self.idle)
+        self.lock().owner(sid, self.idle())
     }
 
     /// The owner of a session, without the session counting as used.
@@ -94,7 +110,7 @@ impl SessionTable {
         let inner = self.lock();
         let fleeting = || {
             let (owner, seen) = inner.fleeting.get(sid)?;
-            (seen.elapsed() < self.idle).then_some(*owner)
+            (seen.elapsed() < self.idle()).then_some(*owner)
         };
         let Owner { worker, since } = inner.owners.get(sid).copied().or_else(fleeting)?;
         Some((worker, Duration::from_secs(u64::from(self.now().saturating_sub(since)))))
@@ -118,7 +134,7 @@ impl SessionTable {
         let now = Instant::now();
         self.enter(sid, worker, |inner| {
             if inner.fleeting.len() >= inner.tidy_at {
-                inner.forget_idle(now, self.idle);
+                inner.forget_idle(now, self.idle());
                 // Looked through again only when it has doubled: a constant cost for each session.
                 inner.tidy_at = (inner.fleeting.len() * 2).max(LEAST_TIDY);
             }
@@ -128,10 +144,12 @@ impl SessionTable {
 
     fn enter(&self, sid: &str, worker: WorkerId, insert: impl FnOnce(&mut Inner)) -> Opened {
         let mut inner = self.lock();
-        match inner.owner(sid, self.idle) {
+        match inner.owner(sid, self.idle()) {
             Some(owner) if owner == worker => return Opened::Known,
             Some(_) => return Opened::Taken,
-            None if inner.len() >= self.limit && !inner.make_room(self.idle) => return Opened::Full,
+            None if inner.len() >= self.bounds.now().limit && !inner.make_room(self.idle()) => {
+                return Opened::Full;
+            }
             None => insert(&mut inner),
         }
         for waiter in inner.waiting.remove(sid).unwrap_or_default() {
@@ -172,8 +190,8 @@ impl SessionTable {
 
     /// How many may be.
     #[must_use]
-    pub const fn limit(&self) -> usize {
-        self.limit
+    pub fn limit(&self) -> usize {
+        self.bounds.now().limit
     }
 
     /// True when no session is known.
@@ -186,7 +204,7 @@ impl SessionTable {
     pub async fn announced(&self, sid: &str, grace: Duration) -> Option<WorkerId> {
         let answer = {
             let mut inner = self.lock();
-            if let Some(owner) = inner.owner(sid, self.idle) {
+            if let Some(owner) = inner.owner(sid, self.idle()) {
                 return Some(owner);
             }
             let (sender, receiver) = oneshot::channel();
@@ -340,6 +358,26 @@ mod tests {
         tokio::time::advance(IDLE * 3).await;
         assert_eq!(table.open("new", A), Opened::New);
         assert_eq!((table.owner("owned"), table.owner("old")), (Some(A), None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_known_since_when_and_bounds_may_change() {
+        let table = SessionTable::new(1, IDLE);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        table.open("s", A);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(table.look("s"), Some((A, Duration::from_secs(7))));
+        assert_eq!(table.open("other", A), Opened::Full);
+        table.rebound(Bounds { limit: 2, idle: IDLE });
+        assert_eq!(table.open_fleeting("other", B), Opened::New);
+        table.rebound(Bounds { limit: 1, idle: IDLE / 2 });
+        tokio::time::advance(IDLE / 2).await;
+        assert_eq!(
+            (table.owner("s"), table.owner("other")),
+            (Some(A), None),
+            "what was there stays its time"
+        );
+        assert_eq!(std::mem::size_of::<Owner>(), 8);
     }
 
     #[tokio::test(start_paused = true)]

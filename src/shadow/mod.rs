@@ -19,6 +19,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use tally::{Compared, Tally};
 
+use crate::live::Live;
 use crate::observe::{Observation, Observers, Routing, Tap, Tapped, What};
 use crate::policy::{
     Chain, Description, Event, LoadError, PolicyLink, Role, SessionOwner, Settings, Watch, lock,
@@ -37,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub struct Shadows {
     observers: Arc<Observers>,
-    settings: Settings,
+    settings: Live<Settings>,
     /// Load its file again when it changes.
     follow: bool,
     live: Mutex<Option<Shadow>>,
@@ -115,7 +116,7 @@ impl Shadows {
     /// Nobody yet. `settings` are the chain's; with `follow` a shadow's file is watched.
     #[must_use]
     pub fn new(observers: Arc<Observers>, settings: Settings, follow: bool) -> Self {
-        Self { observers, settings, follow, live: Mutex::default() }
+        Self { observers, settings: Live::new(settings), follow, live: Mutex::default() }
     }
 
     /// Loads a policy and puts it in the place of the shadow before. Takes as long as compiling.
@@ -123,7 +124,12 @@ impl Shadows {
     /// # Errors
     /// Why not; the shadow before stays.
     pub fn set(&self, link: &PolicyLink) -> Result<(), ShadowError> {
-        self.begin(Loaded::load(link, &self.settings)?)
+        self.begin(Loaded::load(link, &self.settings.now())?)
+    }
+
+    /// Other settings, for shadows to come.
+    pub fn set_settings(&self, settings: Settings) {
+        self.settings.set(settings);
     }
 
     /// Begins to ask a loaded one.

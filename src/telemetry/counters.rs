@@ -193,6 +193,10 @@ counters! {
     workers_lost,
     /// Workers taken out because they acknowledged nothing for too long.
     workers_unresponsive,
+    /// Configurations loaded while running.
+    reloads,
+    /// Configurations that were not loaded because something was wrong with them.
+    reloads_refused,
     /// Lines on a channel that made no sense, surplus descriptors, unearned acknowledgements.
     channel_errors,
     /// Adapter messages passed on from worker to worker.

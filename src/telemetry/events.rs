@@ -11,6 +11,7 @@ use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 use super::{Cause, Telemetry, spans};
+use crate::config::Problems;
 use crate::front::Unwelcome;
 use crate::peek::Headless;
 use crate::types::{HeadError, Refusal};
@@ -61,6 +62,21 @@ pub enum Event<'a> {
     WorkerUnresponsive {
         worker: &'a str,
         silent: Duration,
+    },
+    /// A setting is another one, or is to be when sidetrack starts anew.
+    SettingChanged {
+        key: &'a str,
+        old: &'a str,
+        new: &'a str,
+        now: bool,
+    },
+    Reloaded {
+        changes: usize,
+    },
+    ReloadRefused {
+        problems: &'a Problems,
+        /// It was only to be tried.
+        dry_run: bool,
     },
     /// What a lost worker left behind.
     Orphans {
@@ -162,6 +178,21 @@ impl Telemetry {
                     ?silent,
                     "worker acknowledges nothing; no new connections go to it until it does"
                 );
+            }
+            Event::SettingChanged { key, old, new, now: true } => info!(key, old, new, "setting changed"),
+            Event::SettingChanged { key, old, new, now: false } => {
+                warn!(key, old, new, "setting not changed: it takes a restart");
+            }
+            Event::Reloaded { changes } => {
+                counters.reloads.one();
+                info!(changes, "configuration loaded again");
+            }
+            Event::ReloadRefused { problems, dry_run: true } => {
+                info!(%problems, "a configuration was tried and is not fit");
+            }
+            Event::ReloadRefused { problems, dry_run: false } => {
+                counters.reloads_refused.one();
+                error!(%problems, "configuration not loaded: everything stays as it is");
             }
             Event::Orphans { worker, sockets, sessions } => {
                 info!(worker, sockets, sessions, "sessions forgotten, connections routed again");

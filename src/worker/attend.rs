@@ -126,7 +126,7 @@ async fn answer(probing: &mut Option<Probing>) -> bool {
 
 /// Looks at everything that has a deadline.
 fn check(fleet: &Fleet, worker: &Worker, started: Instant, now: Instant) -> Option<Departure> {
-    let settings = &fleet.settings;
+    let settings = fleet.settings.now();
     fleet.give_back(worker.overdue(now, settings.queue_wait), Why::Overdue, worker.id);
 
     let silent = worker.silent_for(now);

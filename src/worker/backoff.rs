@@ -18,35 +18,34 @@ pub struct Restarts {
 }
 
 /// The restarts of one slot.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Backoff {
-    settings: Restarts,
     attempt: u32,
 }
 
 impl Backoff {
-    /// A slot that has not failed yet.
-    #[must_use]
-    pub fn new(settings: Restarts) -> Self {
-        Self { settings, attempt: 0 }
-    }
-
     /// A worker has ended after being ready for `ready_for`. Returns how long to wait before the
     /// next start, or nothing when the budget is spent.
     ///
     /// `jitter`, from 0 to 1, spreads the waits over their upper half, so that workers that died
     /// together do not start together. `proven` says whether any worker was ever ready.
-    pub fn ended(&mut self, ready_for: Option<Duration>, proven: bool, jitter: f64) -> Option<Duration> {
-        if ready_for.is_some_and(|time| time >= self.settings.settled) {
+    pub fn ended(
+        &mut self,
+        settings: &Restarts,
+        ready_for: Option<Duration>,
+        proven: bool,
+        jitter: f64,
+    ) -> Option<Duration> {
+        if ready_for.is_some_and(|time| time >= settings.settled) {
             self.attempt = 0;
         }
-        let budget = if proven { self.settings.budget } else { self.settings.budget_untried };
+        let budget = if proven { settings.budget } else { settings.budget_untried };
         if self.attempt >= budget {
             return None;
         }
         let factor = 2_u32.saturating_pow(self.attempt);
         self.attempt += 1;
-        let wait = self.settings.first.saturating_mul(factor).min(self.settings.longest);
+        let wait = settings.first.saturating_mul(factor).min(settings.longest);
         Some(wait.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0))
     }
 }
@@ -57,35 +56,34 @@ mod tests {
 
     const MILLIS: Duration = Duration::from_millis(1);
 
-    fn backoff() -> Backoff {
-        Backoff::new(Restarts {
-            first: 100 * MILLIS,
-            longest: 500 * MILLIS,
-            budget: 4,
-            budget_untried: 2,
-            settled: Duration::from_secs(10),
-        })
-    }
+    const SETTINGS: Restarts = Restarts {
+        first: Duration::from_millis(100),
+        longest: Duration::from_millis(500),
+        budget: 4,
+        budget_untried: 2,
+        settled: Duration::from_secs(10),
+    };
 
     #[test]
     fn waits_double_up_to_the_longest_and_end_with_the_budget() {
-        let mut backoff = backoff();
-        let waits: Vec<_> = std::iter::from_fn(|| backoff.ended(Some(MILLIS), true, 1.0)).collect();
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> =
+            std::iter::from_fn(|| backoff.ended(&SETTINGS, Some(MILLIS), true, 1.0)).collect();
         assert_eq!(waits, [100 * MILLIS, 200 * MILLIS, 400 * MILLIS, 500 * MILLIS]);
     }
 
     #[test]
     fn a_program_that_never_worked_is_given_up_sooner() {
-        let mut backoff = backoff();
-        assert_eq!(std::iter::from_fn(|| backoff.ended(None, false, 0.0)).count(), 2);
+        let mut backoff = Backoff::default();
+        assert_eq!(std::iter::from_fn(|| backoff.ended(&SETTINGS, None, false, 0.0)).count(), 2);
     }
 
     #[test]
     fn a_worker_that_proved_itself_starts_the_count_anew() {
-        let mut backoff = backoff();
+        let mut backoff = Backoff::default();
         for _ in 0..3 {
-            backoff.ended(Some(MILLIS), true, 0.0);
+            backoff.ended(&SETTINGS, Some(MILLIS), true, 0.0);
         }
-        assert_eq!(backoff.ended(Some(Duration::from_secs(11)), true, 0.0), Some(50 * MILLIS));
+        assert_eq!(backoff.ended(&SETTINGS, Some(Duration::from_secs(11)), true, 0.0), Some(50 * MILLIS));
     }
 }

@@ -35,8 +35,9 @@ pub struct WorkerReport {
 impl Fleet {
     /// How many connections each worker may have unacknowledged, and how many more may wait.
     #[must_use]
-    pub const fn room(&self) -> (usize, usize) {
-        (self.settings.window, self.settings.queue)
+    pub fn room(&self) -> (usize, usize) {
+        let settings = self.settings.now();
+        (settings.window, settings.queue)
     }
 
     /// All workers, in the order of their slots.
@@ -50,7 +51,7 @@ impl Fleet {
     }
 
     fn report_on(&self, worker: &Worker) -> WorkerReport {
-        let facts = self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
+        let facts = self.settings.now().facts.get(&worker.slot).cloned().unwrap_or_default();
         let load = worker.total_load();
         let draining = self.draining(worker.id).is_some();
         let state = worker.lock();

@@ -11,11 +11,14 @@ use std::time::Instant;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::adapter::{Adapters, Audience};
+use super::roll::Succession;
+use super::scale::Slots;
 use super::supervisor::Fatal;
 use super::worker::{Offer, Standing, Worker};
 use super::{Facts, Origin, Settings, dialogue};
 use crate::handoff::Routed;
 use crate::listener::Servers;
+use crate::live::Live;
 use crate::observe::{Observation, Observers};
 use crate::policy::{self, Chain};
 use crate::session::SessionTable;
@@ -25,7 +28,7 @@ use crate::types::{Roster, ServerId, WorkerId, WorkerInfo};
 /// All worker processes of this run.
 #[derive(Debug)]
 pub struct Fleet {
-    pub(super) settings: Settings,
+    pub(super) settings: Live<Settings>,
     pub(super) sessions: Arc<SessionTable>,
     pub(super) servers: Arc<Servers>,
     /// Told of sessions and failures, in case it wants to know.
@@ -51,8 +54,8 @@ pub struct Reports {
 }
 
 #[derive(Debug)]
-struct Members {
-    workers: Vec<Arc<Worker>>,
+pub(super) struct Members {
+    pub(super) workers: Vec<Arc<Worker>>,
     roster: Roster,
     /// The workers of the roster, in its order.
     ready: Vec<Arc<Worker>>,
@@ -60,11 +63,12 @@ struct Members {
     adapters: Adapters,
     opened: Vec<ServerId>,
     /// Workers that get nothing new, and when they leave at the latest.
-    draining: HashMap<WorkerId, Option<Instant>>,
+    pub(super) draining: HashMap<WorkerId, Option<Instant>>,
     /// Slots that nobody follows in when their worker has left.
-    vacant: HashSet<String>,
-    /// Slots whose worker is to be followed by another one, and when it leaves then at the latest.
-    succession: HashMap<String, Option<Instant>>,
+    pub(super) vacant: HashSet<String>,
+    /// Slots whose worker is to be followed by another one.
+    pub(super) succession: HashMap<String, Succession>,
+    pub(super) slots: Slots,
 }
 
 /// A connection that is to be routed, not for the first time.
@@ -149,9 +153,10 @@ impl Fleet {
             draining: HashMap::new(),
             vacant: HashSet::new(),
             succession: HashMap::new(),
+            slots: Slots::default(),
         };
         Self {
-            settings,
+            settings: Live::new(settings),
             sessions,
             servers,
             policy,
@@ -277,7 +282,7 @@ impl Fleet {
         socket: UnixStream,
         origin: Origin,
     ) -> Arc<Worker> {
-        let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, origin, &self.settings));
+        let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, origin, &self.settings.now()));
         self.lock().workers.push(Arc::clone(&worker));
         worker
     }
@@ -318,9 +323,9 @@ impl Fleet {
             let mut members = self.lock();
             let members = &mut *members;
             let draining = &members.draining;
+            let settings = self.settings.now();
             let info = |worker: &Arc<Worker>| {
-                let Facts { weight, labels } =
-                    self.settings.facts.get(&worker.slot).cloned().unwrap_or_default();
+                let Facts { weight, labels } = settings.facts.get(&worker.slot).cloned().unwrap_or_default();
                 let (id, name) = (worker.id, worker.slot.clone());
                 let draining = draining.contains_key(&id);
                 WorkerInfo { id, name, weight, draining, labels }
@@ -371,13 +376,20 @@ impl Fleet {
     /// # Errors
     /// When nobody has the slot, or only somebody who was not started here.
     pub fn restart(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+        self.succeed(slot, Succession { deadline, told: None })
+    }
+
+    /// The same, as an order.
+    pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), UnknownSlot> {
         {
             let mut members = self.lock();
             let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
-            if !members.workers.iter().any(ours) {
+            // Between two workers, the next one need not wait for its turn.
+            let between = members.slots.keeps(slot) && !members.vacant.contains(slot);
+            if !between && !members.workers.iter().any(ours) {
                 return Err(members.unknown(slot));
             }
-            members.succession.insert(slot.to_owned(), deadline);
+            members.succession.insert(slot.to_owned(), order);
         }
         self.refresh();
         Ok(())
@@ -416,8 +428,7 @@ impl Fleet {
     }
 
     /// Takes the order to have a slot's worker followed by another one.
-    #[allow(clippy::option_option, reason = "no order, one without a deadline, with one")]
-    pub(super) fn succession(&self, slot: &str) -> Option<Option<Instant>> {
+    pub(super) fn succession(&self, slot: &str) -> Option<Succession> {
         self.lock().succession.remove(slot)
     }
 
@@ -427,6 +438,12 @@ impl Fleet {
         let own = members.workers.iter().filter(|worker| worker.slot == slot);
         let youngest = own.max_by_key(|worker| worker.id)?;
         Some((youngest.id, members.ready.iter().any(|worker| worker.id == youngest.id)))
+    }
+
+    /// Whether some worker can take connections for a server.
+    #[must_use]
+    pub fn is_open(&self, server: ServerId) -> bool {
+        self.lock().opened.contains(&server)
     }
 
     /// A worker can take connections for a server from now on.
@@ -464,13 +481,24 @@ impl Fleet {
         let _ = self.reports.fatal.try_send((Arc::clone(&self.reports.pool), fatal));
     }
 
-    /// A worker shows that its program cannot be used: one started here is as all others of this
-    /// run will be.
+    /// A worker shows that its program cannot be used. When nobody has ever served, one started here is
+    /// as all others will be; later it is a bad change of the program, and others go on.
     pub(super) fn unfit(&self, worker: &Worker, fatal: Fatal) {
+        let served = self.telemetry.counters.workers_ready.get() > 0;
         match worker.origin {
-            Origin::Started => self.report(fatal),
-            Origin::Joined => worker.lock().profile.unfit = Some(fatal.to_string()),
+            Origin::Started if !served => self.report(fatal),
+            Origin::Started | Origin::Joined => worker.lock().profile.unfit = Some(fatal.to_string()),
         }
+    }
+
+    /// Treats workers in another way from now on.
+    pub fn treat(&self, settings: Settings) {
+        for worker in self.workers() {
+            worker.lock().window.resize(settings.window, settings.queue);
+            worker.nudge.notify_one();
+        }
+        self.settings.set(settings);
+        self.refresh();
     }
 
     /// True while a worker has this slot.
@@ -482,7 +510,7 @@ impl Fleet {
         self.lock().workers.iter().find(|worker| worker.id == id).cloned()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Members> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Members> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -26,6 +26,7 @@ use super::fleet::Fleet;
 use super::process::unique;
 use super::worker::Worker;
 use crate::drain::{Phase, Phases};
+use crate::live::Live;
 use crate::policy;
 use crate::session::SessionKey;
 use crate::sys::unix::{self, SocketFile};
@@ -70,8 +71,6 @@ pub struct Terms {
     /// New session ids begin with the slot's name.
     pub tagged_sids: bool,
     pub matches: Option<String>,
-    /// Slots of workers that are started here: `w0` up to this number.
-    pub reserved: usize,
     /// What all slots of this pool begin with.
     pub prefix: String,
     /// What no slot of this pool begins with.
@@ -103,7 +102,7 @@ impl JoinSocket {
     }
 
     /// Takes workers in until the run drains, then waits for the last of them to leave.
-    pub async fn serve(self, fleet: Arc<Fleet>, terms: Terms, mut phases: Phases) {
+    pub async fn serve(self, fleet: Arc<Fleet>, terms: Live<Terms>, mut phases: Phases) {
         let mut guests = JoinSet::new();
         loop {
             tokio::select! {
@@ -126,7 +125,7 @@ impl JoinSocket {
 /// One that wants to join.
 struct Guest {
     fleet: Arc<Fleet>,
-    terms: Terms,
+    terms: Live<Terms>,
     group: Option<Gid>,
 }
 
@@ -176,14 +175,15 @@ impl Guest {
             }
         };
         let id = self.fleet.next_id();
+        let terms = self.terms.now();
         let reply = line(&JoinReply::Joined {
             slot: slot.clone(),
             id: unique(id),
-            session_key: self.terms.session_key.to_string(),
-            keepalive: self.terms.keepalive.to_string(),
-            session_idle: Some(self.terms.session_idle.as_secs()),
-            sid_tag: self.terms.tagged_sids.then(|| slot.clone()),
-            matches: self.terms.matches.clone(),
+            session_key: terms.session_key.to_string(),
+            keepalive: terms.keepalive.to_string(),
+            session_idle: Some(terms.session_idle.as_secs()),
+            sid_tag: terms.tagged_sids.then(|| slot.clone()),
+            matches: terms.matches.clone(),
         });
         // 0: its process cannot be seen from here.
         let pid = u32::try_from(credentials.pid()).ok().filter(|pid| *pid > 0).unwrap_or(announced);
@@ -202,11 +202,13 @@ impl Guest {
 
     /// The slot it asks for, or the first free one.
     fn slot(&self, wanted: Option<String>) -> Result<String, String> {
-        let Terms { reserved, prefix, others, .. } = &self.terms;
-        let started = |slot: &str| (0..*reserved).any(|number| slot == format!("{prefix}w{number}"));
+        let Terms { prefix, others, .. } = &*self.terms.now();
+        // Of workers that are started here.
+        let slots = self.fleet.slots();
+        let started = |slot: &str| (0..slots).any(|number| slot == format!("{prefix}w{number}"));
         let free = |slot: &str| !started(slot) && !self.fleet.has_slot(slot);
         let Some(wanted) = wanted else {
-            let mut names = (*reserved..).map(|number| format!("{prefix}w{number}"));
+            let mut names = (slots..).map(|number| format!("{prefix}w{number}"));
             return names.find(|name| free(name)).ok_or_else(|| "no slot is free".to_owned());
         };
         let sound = |character: char| character.is_ascii_alphanumeric() || "-_.@".contains(character);

@@ -16,6 +16,8 @@ mod mixing;
 pub mod node;
 mod probe;
 mod process;
+mod roll;
+mod scale;
 pub mod supervisor;
 #[expect(clippy::module_inception, reason = "the folder is about workers, the file is the worker")]
 mod worker;
@@ -25,10 +27,12 @@ pub use census::WorkerReport;
 pub use fleet::{Fleet, HandedBack, Reports, Returned, Undelivered, UnknownSlot, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
+pub use roll::Rolled;
+pub use scale::TakenSlot;
 pub use supervisor::Fatal;
 pub use worker::Standing;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Where a worker comes from.
@@ -59,7 +63,7 @@ impl Default for Facts {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// By slot; a slot that is not here has the default.
-    pub facts: HashMap<String, Facts>,
+    pub facts: BTreeMap<String, Facts>,
     /// How many unacknowledged connections a worker may have.
     pub window: usize,
     /// How many connections may wait for a place in the window.

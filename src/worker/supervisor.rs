@@ -16,9 +16,11 @@ use super::backoff::Backoff;
 use super::dialogue::{self, Ended};
 use super::fleet::Fleet;
 use super::process::{self, Program};
+use super::roll::Succession;
 use super::worker::Worker;
 use crate::drain::{Phase, Phases};
 use crate::listener::BindError;
+use crate::live::Live;
 use crate::policy;
 use crate::telemetry::Event;
 
@@ -55,21 +57,23 @@ struct End {
     retired: bool,
 }
 
-/// Keeps a slot filled until the run drains or the slot is given up.
-pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases: Phases) {
-    let mut backoff = Backoff::new(fleet.settings.restarts.clone());
+/// Keeps a slot filled until the run drains, the slot is closed, or it is given up.
+pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut phases: Phases) {
+    let mut backoff = Backoff::default();
     // Workers that have been followed, and finish what they have.
     let mut before = FuturesUnordered::new();
     let seen = phases.clone();
     let life = || Box::pin(run(&fleet, &program, &slot, seen.clone()));
     while phases.now() < Phase::Draining {
+        // Whoever wants another worker gets one.
+        drop(fleet.succession(&slot));
         let mut present = life();
         let end = loop {
             tokio::select! {
                 end = &mut present => break end,
                 Some(end) = before.next() => left(&fleet, &slot, end),
-                deadline = until(&fleet, || fleet.succession(&slot)) => {
-                    if let Some(old) = succeed(&fleet, &slot, &mut present, life(), deadline).await {
+                order = until(&fleet, || fleet.succession(&slot)) => {
+                    if let Some(old) = succeed(&fleet, &slot, &mut present, life(), order).await {
                         before.push(old);
                     }
                 }
@@ -78,7 +82,7 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
         let end = match end {
             Ok(end) => end,
             Err(source) => {
-                fleet.report(Fatal::Start { command: program.command.join(" "), source });
+                fleet.report(Fatal::Start { command: program.now().command.join(" "), source });
                 break;
             }
         };
@@ -89,22 +93,35 @@ pub async fn keep(fleet: Arc<Fleet>, program: Program, slot: String, mut phases:
         if end.retired || fleet.is_vacant(&slot) {
             fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason, vacant: true });
             tokio::select! {
+                () = closed(&fleet, &slot) => break,
                 () = until(&fleet, || (!fleet.is_vacant(&slot)).then_some(())) => continue,
                 () = phases.reached(Phase::Draining) => break,
             }
         }
         fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason });
         let proven = end.ready_for.is_some() || fleet.telemetry.counters.workers_ready.get() > 0;
-        let Some(wait) = backoff.ended(end.ready_for, proven, fastrand::f64()) else {
+        let Some(wait) =
+            backoff.ended(&fleet.settings.now().restarts, end.ready_for, proven, fastrand::f64())
+        else {
             fleet.report(Fatal::GivenUp { slot: slot.clone(), last: end.reason });
             break;
         };
         tokio::select! {
             () = sleep(wait) => {}
+            // Somebody has mended it, or thinks so.
+            _ = until(&fleet, || fleet.succession(&slot)) => {}
+            () = closed(&fleet, &slot) => break,
             () = phases.reached(Phase::Draining) => break,
         }
     }
+    // Not a moment later: whoever opens the slot again must find that nobody keeps it.
+    fleet.left(&slot);
     while before.next().await.is_some() {}
+}
+
+/// Waits until the slot is to go.
+async fn closed(fleet: &Fleet, slot: &str) {
+    until(fleet, || fleet.is_closing(slot).then_some(())).await;
 }
 
 /// A worker that was followed is gone.
@@ -120,7 +137,7 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
     slot: &str,
     present: &mut L,
     mut successor: L,
-    deadline: Option<Instant>,
+    order: Succession,
 ) -> Option<L> {
     let old = fleet.youngest(slot).map(|(id, _)| id);
     let ready = || fleet.youngest(slot).filter(|(id, ready)| *ready && Some(*id) > old);
@@ -129,25 +146,36 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
         end = &mut successor => {
             let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
             fleet.telemetry.emit(Event::NoSuccessor { worker: slot, reason: &reason });
+            order.tell(Err(reason));
             return None;
         }
         // Dead before it was followed: the successor is all there is.
         end = &mut *present => {
-            let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
-            fleet.telemetry.emit(Event::WorkerLost { worker: slot, reason: &reason });
+            match end {
+                Ok(End { retired: true, reason, .. }) => {
+                    fleet.telemetry.emit(Event::WorkerRetired { worker: slot, reason: &reason, vacant: false });
+                }
+                end => {
+                    let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
+                    fleet.telemetry.emit(Event::WorkerLost { worker: slot, reason: &reason });
+                }
+            }
+            // Nobody is left that it could do harm to; its own start says how it goes.
+            order.tell(Ok(()));
             *present = successor;
             return None;
         }
     };
     // It may have ended this very moment, and then needs no retiring.
-    let _ = fleet.retire(slot, id, deadline);
+    let _ = fleet.retire(slot, id, order.deadline);
+    order.tell(Ok(()));
     Some(std::mem::replace(present, successor))
 }
 
 /// One worker's life.
-async fn run(fleet: &Fleet, program: &Program, slot: &str, mut phases: Phases) -> io::Result<End> {
+async fn run(fleet: &Fleet, program: &Live<Program>, slot: &str, mut phases: Phases) -> io::Result<End> {
     let id = fleet.next_id();
-    let (mut child, socket) = process::start(program, slot, id)?;
+    let (mut child, socket) = process::start(&program.now(), slot, id)?;
     let worker = fleet.add(id, slot, child.id().unwrap_or_default(), socket, Origin::Started);
     fleet.telemetry.emit(Event::WorkerStarted { worker: slot, pid: worker.pid });
 

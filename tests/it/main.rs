@@ -32,6 +32,7 @@ mod peers;
 mod policy;
 mod pools;
 mod regressions;
+mod reload;
 mod script;
 mod start;
 mod stop;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -26,6 +26,8 @@ pub struct Run {
     listen: Vec<String>,
     through: Vec<String>,
     alone: bool,
+    /// Says how many workers there are, and where to listen.
+    file: Option<PathBuf>,
     folder: TempDir,
 }
 
@@ -64,6 +66,7 @@ pub fn sidetrack(command: Vec<String>) -> Run {
         listen: vec!["127.0.0.1:0".into()],
         through: Vec::new(),
         alone: false,
+        file: None,
         folder: tempfile::tempdir().expect("a temporary folder"),
     }
 }
@@ -112,6 +115,12 @@ impl Run {
         self
     }
 
+    /// A configuration that says by itself how many workers there are, which is so many, and where to listen.
+    pub fn configured(mut self, file: &Path, workers: usize) -> Self {
+        self.file = Some(file.to_owned());
+        self.workers(workers).listen(&[])
+    }
+
     /// No other test meanwhile.
     pub fn alone(mut self) -> Self {
         self.alone = true;
@@ -152,15 +161,13 @@ impl Run {
         let mark = self.folder.path().display().to_string();
         let mut words = self.through.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_sidetrack")]);
         let mut command = Command::new(words.next().expect("the program at least"));
-        command.args(words).args([
-            "run",
-            "--log-format",
-            "json",
-            "--workers",
-            &self.workers.to_string(),
-            "--ready-file",
-        ]);
-        command.arg(&ready_file).args(self.listen.iter().flat_map(|address| ["--listen", address]));
+        command.args(words).args(["run", "--log-format", "json"]);
+        match &self.file {
+            Some(file) => command.arg("-c").arg(file),
+            None => command.args(["--workers", &self.workers.to_string()]),
+        };
+        command.arg("--ready-file").arg(&ready_file);
+        command.args(self.listen.iter().flat_map(|address| ["--listen", address]));
         command.args(&self.arguments);
         if !self.command.is_empty() {
             command.arg("--").args(&self.command);
