@@ -26,14 +26,15 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sidetrack::sys::socket::peek;
 use sidetrack_worker::wire::{self, encode};
-use support::{Peer, option};
+use support::option;
+use support::peers::{Peer, file};
+use support::process::{cpu, first_thread_cpu};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -101,13 +102,14 @@ fn main() {
     for _ in 0..rounds {
         floors.push(floor(2_000).as_secs_f64() * 1e6);
         for (Running { sidetrack, .. }, results) in running.iter().zip(&mut results) {
-            let (before, routed, start) = (sidetrack.cpu(), sidetrack.first_thread_cpu(), Instant::now());
+            let pid = sidetrack.front()[0];
+            let (before, routed, start) = (cpu(pid), first_thread_cpu(pid), Instant::now());
             load(sidetrack.address, connections);
             let wall = start.elapsed();
             // The last acknowledgements are on their way; they belong to this round.
             std::thread::sleep(Duration::from_millis(100));
-            let routing = sidetrack.first_thread_cpu() - routed;
-            results.push(Round { cpu: sidetrack.cpu() - before, routing, wall });
+            let routing = first_thread_cpu(pid) - routed;
+            results.push(Round { cpu: cpu(pid) - before, routing, wall });
         }
     }
     floors.sort_by(f64::total_cmp);
@@ -132,14 +134,13 @@ fn main() {
 
 /// The release binary with two workers that answer and close.
 fn start(row: Row) -> Running {
-    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/tiny.js");
     let folder = tempfile::tempdir().expect("a folder for the admin socket");
     let admin = folder.path().join("admin.sock").display().to_string();
     let mut words = vec!["--policy", row.policy, "--admin", &admin];
     words.extend(row.shadow.iter().flat_map(|shadow| ["--shadow", shadow]));
     let log = folder.path().join("access.log").display().to_string();
     words.extend(row.logged.iter().flat_map(|share| ["--access-log", &log, "--access-log-sample", share]));
-    let sidetrack = Peer::sidetrack_with(row.name, Path::new(tiny), WORKERS, &words);
+    let sidetrack = Peer::sidetrack_with(row.name, &file("workers/tiny.js"), WORKERS, &words);
     let recorder = row.recorded.then(|| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
         command.args(["record", "--out", "-", "--admin", &admin]);

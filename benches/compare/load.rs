@@ -1,0 +1,144 @@
+//! Many clients at once, for a time; and what that cost whom.
+
+use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::Effort;
+use crate::support::peers::Peer;
+use crate::support::{median, process};
+use crate::table::{Column, Table};
+
+/// One peer's round.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    rate: f64,
+    /// Microseconds: p50, p99, p99.9.
+    latencies: [f64; 3],
+    /// CPU time in microseconds for each.
+    front: Option<f64>,
+    backs: f64,
+    /// For each thousand.
+    errors: f64,
+}
+
+/// What clients do: how many there are, and one's first and further steps.
+#[derive(Debug)]
+pub struct Work<Begin, Step> {
+    pub clients: usize,
+    /// Sets a client up; not counted.
+    pub begin: Begin,
+    /// What is counted.
+    pub step: Step,
+}
+
+/// Rounds among the peers, and the table of their medians. `what` is one step's name.
+pub fn compare<State, Begin, Step>(
+    title: &str,
+    what: &str,
+    peers: &[Peer],
+    effort: Effort,
+    work: &Work<Begin, Step>,
+) -> Table
+where
+    Begin: Fn(&Peer, usize) -> State + Sync,
+    Step: Fn(&mut State) -> io::Result<()> + Sync,
+{
+    let mut rounds: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
+    for turn in 0..=effort.rounds {
+        for (peer, rounds) in peers.iter().zip(&mut rounds) {
+            let round = round(peer, effort.round, work);
+            // The first warms everybody up.
+            if turn > 0 {
+                rounds.push(round);
+            }
+        }
+    }
+    let each = [
+        Column::new(&format!("{what}s/s"), 0),
+        Column::new("to the first", 2),
+        Column::new("p50 µs", 0),
+        Column::new("p99 µs", 0),
+        Column::new("p99.9 µs", 0),
+        Column::new(&format!("proxy µs CPU/{what}"), 1),
+        Column::new(&format!("workers µs CPU/{what}"), 1),
+        Column::new("to the first", 2),
+        Column::new("errors of 1000", 1),
+    ];
+    let mut table = Table::new(title, each.to_vec());
+    for (peer, own) in peers.iter().zip(&rounds) {
+        let all = |figure: fn(&Round) -> f64| median(own.iter().map(figure).collect());
+        let ratio = |figure: fn(&Round) -> f64| {
+            median(own.iter().zip(&rounds[0]).map(|(own, first)| figure(own) / figure(first)).collect())
+        };
+        let front = own.iter().map(|round| round.front).collect::<Option<Vec<_>>>().map(median);
+        table.row(
+            &peer.name,
+            vec![
+                Some(all(|round| round.rate)),
+                Some(ratio(|round| round.rate)),
+                Some(all(|round| round.latencies[0])),
+                Some(all(|round| round.latencies[1])),
+                Some(all(|round| round.latencies[2])),
+                front,
+                Some(all(|round| round.backs)),
+                Some(ratio(|round| round.backs)),
+                Some(all(|round| round.errors)),
+            ],
+        );
+    }
+    table
+}
+
+fn round<State, Begin, Step>(peer: &Peer, time: Duration, work: &Work<Begin, Step>) -> Round
+where
+    Begin: Fn(&Peer, usize) -> State + Sync,
+    Step: Fn(&mut State) -> io::Result<()> + Sync,
+{
+    let spent = |pids: Vec<u32>| pids.into_iter().map(process::cpu).sum::<Duration>();
+    let taken = Mutex::new((Vec::new(), 0_u64));
+    let ready = std::sync::Barrier::new(work.clients + 1);
+    let (mut fronts, mut backs, mut begin) = (Duration::ZERO, Duration::ZERO, Instant::now());
+    std::thread::scope(|scope| {
+        for client in 0..work.clients {
+            let (ready, taken) = (&ready, &taken);
+            scope.spawn(move || {
+                let mut state = (work.begin)(peer, client);
+                ready.wait();
+                let end = Instant::now() + time;
+                let (mut latencies, mut errors) = (Vec::new(), 0);
+                while Instant::now() < end {
+                    let start = Instant::now();
+                    match (work.step)(&mut state) {
+                        Ok(()) => latencies.push(start.elapsed()),
+                        Err(_) => errors += 1,
+                    }
+                }
+                if let Ok(mut taken) = taken.lock() {
+                    taken.0.append(&mut latencies);
+                    taken.1 += errors;
+                }
+            });
+        }
+        (fronts, backs) = (spent(peer.front()), spent(peer.backs()));
+        ready.wait();
+        begin = Instant::now();
+    });
+    let wall = begin.elapsed().as_secs_f64();
+    // The last acknowledgements are on their way; they belong to this round.
+    std::thread::sleep(Duration::from_millis(20));
+    let (front, back) = (spent(peer.front()) - fronts, spent(peer.backs()) - backs);
+    let (mut latencies, errors) = taken.into_inner().unwrap_or_default();
+    assert!(!latencies.is_empty(), "{}: nothing succeeded", peer.name);
+    latencies.sort_unstable();
+    let done = latencies.len() as f64;
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let at = |share: f64| micros(latencies[(((latencies.len() - 1) as f64) * share) as usize]);
+    Round {
+        rate: done / wall,
+        latencies: [at(0.5), at(0.99), at(0.999)],
+        front: (!peer.front().is_empty()).then(|| micros(front) / done),
+        backs: micros(back) / done,
+        errors: errors as f64 * 1000.0 / (done + errors as f64),
+    }
+}

@@ -1,0 +1,156 @@
+//! Requests, handshakes and messages through each peer.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::Effort;
+use crate::client::{EngineIo, Http, get as get_request, open_session, post as post_request};
+use crate::load::{Work, compare};
+use crate::support::peers::{Peer, file};
+use crate::table::Table;
+
+/// For scenarios of many connections.
+const CLIENTS: usize = 64;
+/// For scenarios of kept ones.
+const FEW: usize = 16;
+
+/// Those that are installed; it is said who is not.
+fn installed(peers: &mut Vec<Peer>, workers: usize) {
+    for (name, peer) in [("nginx", Peer::nginx(workers)), ("haproxy", Peer::haproxy(workers))] {
+        match peer {
+            Ok(peer) => peers.push(peer),
+            Err(error) => println!("{name} is left out: {error}; apt-get install {name}"),
+        }
+    }
+}
+
+/// New connections, an answer of two bytes each.
+pub fn connections(effort: Effort) -> Table {
+    let mut peers = vec![
+        Peer::sidetrack("sidetrack", 2, &[]),
+        Peer::sidetrack_with("sidetrack, worker of sticky 2.x", &file("workers/sticky2.js"), 2, &[]),
+        Peer::sticky1(2),
+        Peer::sticky2(2),
+        Peer::cluster(2),
+    ];
+    installed(&mut peers, 2);
+    connections_through("New connections with tiny answers, 2 workers, 64 clients", &peers, effort)
+}
+
+/// Requests of one session on each kept connection.
+fn kept(title: &str, effort: Effort, request: impl Fn(&str) -> Vec<u8> + Sync) -> Table {
+    let mut peers = vec![
+        Peer::direct(),
+        Peer::sidetrack("sidetrack", 1, &[]),
+        Peer::sticky1(1),
+        Peer::sticky2(1),
+        Peer::cluster(1),
+    ];
+    installed(&mut peers, 1);
+    let work = Work {
+        clients: FEW,
+        begin: |peer: &Peer, client| {
+            let mut http = Http::new(peer.address, client);
+            let (sid, _) = open_session(&mut http).expect("a session");
+            (http, request(&sid))
+        },
+        step: |(http, request): &mut (Http, Vec<u8>)| http.exchange(request).map(drop),
+    };
+    compare(title, "request", &peers, effort, &work)
+}
+
+pub fn get(effort: Effort) -> Table {
+    let request = |sid: &str| get_request(&format!("/?sid={sid}"));
+    kept("GET on kept connections, 1 worker, 16 clients", effort, request)
+}
+
+pub fn post(effort: Effort) -> Table {
+    let request = |sid: &str| post_request(&format!("/?sid={sid}"), &[b'x'; 64 * 1024]);
+    kept("POST of 64 KiB on kept connections, 1 worker, 16 clients", effort, request)
+}
+
+pub fn large_post(effort: Effort) -> Table {
+    let body = vec![b'x'; 1 << 20];
+    let request = move |sid: &str| post_request(&format!("/?sid={sid}"), &body);
+    kept("POST of 1 MiB on kept connections, 1 worker, 16 clients", effort, request)
+}
+
+/// A session by polling, joined, and upgraded to a WebSocket: all that a page does before it begins.
+pub fn handshakes(effort: Effort) -> Table {
+    let mut peers = vec![Peer::sidetrack("sidetrack", 2, &[]), Peer::sticky1(2), Peer::sticky2(2)];
+    installed(&mut peers, 2);
+    let work = Work {
+        clients: FEW,
+        begin: |peer: &Peer, client| (peer.address, client),
+        step: |(address, client): &mut (SocketAddr, usize)| handshake(*address, *client),
+    };
+    let mut table = compare(
+        "Socket.IO handshakes, polling then WebSocket, 2 workers, 16 clients",
+        "handshake",
+        &peers,
+        effort,
+        &work,
+    );
+    table.notes.push("Node cluster sticks to nothing, so it cannot do this with two workers.".to_owned());
+    table
+}
+
+fn handshake(server: SocketAddr, client: usize) -> io::Result<()> {
+    let mut http = Http::new(server, client);
+    let (sid, _) = open_session(&mut http)?;
+    let target = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    http.exchange(&post_request(&target, b"40"))?;
+    let joined = http.exchange(&get_request(&target))?;
+    if !joined.starts_with(b"40") {
+        return Err(io::Error::other(String::from_utf8_lossy(joined).into_owned()));
+    }
+    let mut socket = EngineIo::open(server, client, Some(&sid))?;
+    socket.send("2probe")?;
+    socket.expect("3probe")?;
+    socket.send("5")
+}
+
+/// Messages to and fro over WebSockets that are open.
+pub fn echo(effort: Effort) -> Table {
+    let mut peers = vec![
+        Peer::direct(),
+        Peer::sidetrack("sidetrack", 1, &[]),
+        Peer::sticky1(1),
+        Peer::sticky2(1),
+        Peer::cluster(1),
+    ];
+    installed(&mut peers, 1);
+    let work = Work {
+        clients: FEW,
+        begin: |peer: &Peer, client| {
+            let mut socket = EngineIo::open(peer.address, client, None).expect("a WebSocket");
+            socket.expect("0").expect("a session");
+            socket.send("40").expect("it is open");
+            socket.expect("40").expect("it has joined");
+            socket
+        },
+        step: |socket: &mut EngineIo| {
+            socket.send("421[\"echo\",\"0123456789abcdef0123456789abcdef\"]")?;
+            socket.expect("431")
+        },
+    };
+    compare(
+        "Socket.IO messages echoed over open WebSockets, 1 worker, 16 clients",
+        "message",
+        &peers,
+        effort,
+        &work,
+    )
+}
+
+/// New connections through one sidetrack after another.
+pub fn connections_through(title: &str, peers: &[Peer], effort: Effort) -> Table {
+    let request: &[u8] =
+        b"GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
+    let work = Work {
+        clients: CLIENTS,
+        begin: |peer: &Peer, client| Http::new(peer.address, client),
+        step: |http: &mut Http| http.exchange(request).map(drop),
+    };
+    compare(title, "connection", peers, effort, &work)
+}

@@ -1,0 +1,25 @@
+// What every worker of a comparison serves, whoever is in front of it: as little as possible, so that
+// the measurement shows who is in front.
+'use strict';
+
+exports.ioOptions = { maxHttpBufferSize: 4e6 };
+
+exports.routes = (req, res) => {
+  if (req.url.startsWith('/stall')) {
+    // A body that nobody reads: whoever is in front must not read it either.
+    return;
+  }
+  if (req.method === 'POST') {
+    let bytes = 0;
+    req.on('data', (chunk) => (bytes += chunk.length));
+    req.on('end', () => res.end(String(bytes)));
+  } else {
+    res.end('ok');
+  }
+};
+
+/** The pid in a header of every response of Engine.IO, and an event that answers. */
+exports.events = (io) => {
+  io.engine.on('headers', (headers) => (headers['X-Worker-Pid'] = String(process.pid)));
+  io.on('connection', (socket) => socket.on('echo', (payload, answer) => answer(payload)));
+};
