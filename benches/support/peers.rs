@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process;
@@ -33,7 +34,8 @@ pub struct Peer {
     _folder: Option<TempDir>,
 }
 
-struct Process(Child);
+/// A process that is asked to end with the value.
+pub struct Process(pub Child);
 
 impl Process {
     fn pid(&self) -> u32 {
@@ -103,12 +105,7 @@ impl Peer {
             .spawn()
             .expect("sidetrack starts");
         let front = Process(child);
-        let address = wait(|| {
-            let text = fs::read_to_string(&ready).ok()?;
-            let ready: serde_json::Value = serde_json::from_str(&text).ok()?;
-            let all = ready["workers"].as_array()?.len() == workers;
-            ready["addresses"][0].as_str()?.parse().ok().filter(|_| all)
-        });
+        let address = wait(|| serving(&ready, workers));
         let name = name.to_owned();
         Self { name, address, workers, front: Some(front), behind: Vec::new(), _folder: Some(folder) }
     }
@@ -205,6 +202,13 @@ impl Peer {
         command.arg(file("workers/listen.js"));
         announcing(command)
     }
+}
+
+/// The first address of a sidetrack, once it has written that all its workers are ready.
+pub fn serving(ready_file: &Path, workers: usize) -> Option<SocketAddr> {
+    let ready: Value = serde_json::from_str(&fs::read_to_string(ready_file).ok()?).ok()?;
+    let all = ready["workers"].as_array()?.len() == workers;
+    ready["addresses"][0].as_str()?.parse().ok().filter(|_| all)
 }
 
 /// A Node program that prints its port.
