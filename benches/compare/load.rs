@@ -133,10 +133,10 @@ where
     latencies.sort_unstable();
     let done = latencies.len() as f64;
     let micros = |time: Duration| time.as_secs_f64() * 1e6;
-    let at = |share: f64| micros(latencies[(((latencies.len() - 1) as f64) * share) as usize]);
+    let at = |permille: usize| micros(latencies[(latencies.len() - 1) * permille / 1000]);
     Round {
         rate: done / wall,
-        latencies: [at(0.5), at(0.99), at(0.999)],
+        latencies: [at(500), at(990), at(999)],
         front: (!peer.front().is_empty()).then(|| micros(front) / done),
         backs: micros(back) / done,
         errors: errors as f64 * 1000.0 / (done + errors as f64),

@@ -47,7 +47,7 @@ pub fn policies(effort: Effort) -> Table {
         let swapping = scope.spawn(|| {
             let mut swaps = 0_u32;
             while !over.load(Ordering::Relaxed) {
-                swap(&admin, if swaps % 2 == 0 { "least-connection" } else { "round-robin" });
+                swap(&admin, if swaps.is_multiple_of(2) { "least-connection" } else { "round-robin" });
                 swaps += 1;
                 std::thread::sleep(PAUSE);
             }
