@@ -24,6 +24,19 @@ fn installed(peers: &mut Vec<Peer>, workers: usize) {
     }
 }
 
+/// One worker by itself, and behind each.
+fn everybody() -> Vec<Peer> {
+    let mut peers = vec![
+        Peer::direct(),
+        Peer::sidetrack("sidetrack", 1, &[]),
+        Peer::sticky1(1),
+        Peer::sticky2(1),
+        Peer::cluster(1),
+    ];
+    installed(&mut peers, 1);
+    peers
+}
+
 /// New connections, an answer of two bytes each.
 pub fn connections(effort: Effort) -> Table {
     let mut peers = vec![
@@ -39,14 +52,7 @@ pub fn connections(effort: Effort) -> Table {
 
 /// Requests of one session on each kept connection.
 fn kept(title: &str, effort: Effort, request: impl Fn(&str) -> Vec<u8> + Sync) -> Table {
-    let mut peers = vec![
-        Peer::direct(),
-        Peer::sidetrack("sidetrack", 1, &[]),
-        Peer::sticky1(1),
-        Peer::sticky2(1),
-        Peer::cluster(1),
-    ];
-    installed(&mut peers, 1);
+    let peers = everybody();
     let work = Work {
         clients: FEW,
         begin: |peer: &Peer, client| {
@@ -112,14 +118,7 @@ fn handshake(server: SocketAddr, client: usize) -> io::Result<()> {
 
 /// Messages to and fro over WebSockets that are open.
 pub fn echo(effort: Effort) -> Table {
-    let mut peers = vec![
-        Peer::direct(),
-        Peer::sidetrack("sidetrack", 1, &[]),
-        Peer::sticky1(1),
-        Peer::sticky2(1),
-        Peer::cluster(1),
-    ];
-    installed(&mut peers, 1);
+    let peers = everybody();
     let work = Work {
         clients: FEW,
         begin: |peer: &Peer, client| {
