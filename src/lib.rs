@@ -10,7 +10,7 @@
 //!
 //! ```text
 //!  client ──► listener ──► peek ──► route ──► handoff ──► worker process
-//!             Accepted    Peeked   Routed   (our copy is kept
+//!             Accepted     Head    Routed   (our copy is kept
 //!                                   ▲  ▲     until acknowledged)
 //!                          session ─┘  └─ policy
 //!                          (table)        (component, then its native twin)
@@ -41,6 +41,7 @@
 //! | [`drain`] | the phases of a run |
 //! | [`systemd`] | sockets that were opened for us, and who is told how it goes |
 //! | [`live`] | settings that a reload may change |
+//! | [`upgrade`] | another program goes on in this process, with everything |
 //! | [`sys`] | raw Linux |
 //! | [`types`] | shared nouns |
 //! | [`watching`] | folders watched for changes |
@@ -99,5 +100,6 @@ pub mod telemetry;
 #[cfg(any(test, feature = "otlp"))]
 pub mod traces;
 pub mod types;
+pub mod upgrade;
 pub mod watching;
 pub mod worker;

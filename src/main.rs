@@ -1,5 +1,6 @@
 //! Arguments, telemetry, run, outcome → exit code.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,9 @@ use sidetrack::author::{self, Task};
 use sidetrack::cli::{self, Action, Order, Replaying};
 use sidetrack::config::{Given, Problems, Setting, Source};
 use sidetrack::record::{Reader, ReplayError, picture};
+use sidetrack::sys::signals;
 use sidetrack::systemd::Passed;
+use sidetrack::upgrade::{self, Carried};
 use sidetrack::{admin, demo, join, telemetry::trace};
 
 fn main() -> ExitCode {
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
         Action::Author(task) => author(&task),
         Action::Record(recording) => record(&recording),
         Action::Replay(replaying) => replay(*replaying),
+        Action::Upgrade(wanted) => upgrade(&wanted),
+        Action::SelfCheck(arguments) => self_check(arguments),
         Action::DemoWorker => demo_worker(),
     };
     match outcome {
@@ -53,6 +58,41 @@ fn policy(order: &Order) -> Result<Outcome, Problems> {
 fn ask(ctl: &Ctl) -> Result<Outcome, Problems> {
     let asked = runtime()?.block_on(ctl.carry_out());
     asked.map(|()| Outcome::Drained).map_err(|error| Problems::one("ctl", error))
+}
+
+/// Nobody was upgraded: that is no problem of whoever runs, and another exit code.
+fn upgrade(wanted: &admin::Upgrade) -> Result<Outcome, Problems> {
+    match runtime()?.block_on(wanted.carry_out()) {
+        Ok(Ok(())) => Ok(Outcome::Drained),
+        Ok(Err(why)) => {
+            eprintln!("sidetrack: upgrade: {why}");
+            Ok(Outcome::GaveUp)
+        }
+        Err(error) => Err(Problems::one("upgrade", error)),
+    }
+}
+
+/// Says on stdout whether this program could go on with the state on stdin.
+fn self_check(arguments: Vec<OsString>) -> Result<Outcome, Problems> {
+    let words = std::iter::once(OsString::from("sidetrack")).chain(arguments);
+    let matches = cli::command()
+        .try_get_matches_from(words)
+        .map_err(|error| Problems::one("arguments", error.to_string()))?;
+    let file = cli::file(&matches).map(Into::into);
+    let carried =
+        Carried::read(std::io::stdin()).map_err(|error| Problems::one("state", error.to_string()))?;
+    let flags = match cli::action(&matches) {
+        Some(Action::Run(flags)) => flags,
+        Some(Action::Demo(flags)) => demo_settings(flags)?,
+        _ => return Err(Problems::one("arguments", "they are of no run")),
+    };
+    let unsaid = Passed::resume(&carried.run.passed).settings();
+    let mut config = Source { unsaid, file, flags }.load()?;
+    carried.run.put_by_hand(&mut config);
+    App::resume(config, carried)?;
+    // Without a reader nobody goes on.
+    drop(writeln!(std::io::stdout(), "{}{}", upgrade::FIT, env!("CARGO_PKG_VERSION")));
+    Ok(Outcome::Drained)
 }
 
 fn author(task: &Task) -> Result<Outcome, Problems> {
@@ -78,13 +118,25 @@ fn replay(Replaying { file, replay, json }: Replaying) -> Result<Outcome, Proble
 
 fn serve(file: Option<PathBuf>, flags: Vec<Setting>) -> Result<Outcome, Problems> {
     // Before there is a second thread.
-    let passed = Passed::take()?;
+    let carried = Carried::inherited().map_err(|error| Problems::one("state", error.to_string()))?;
+    let passed = match &carried {
+        Some(carried) => Passed::resume(&carried.run.passed),
+        None => Passed::take()?,
+    };
     let source = Source { unsaid: passed.settings(), file, flags };
-    let config = source.load()?;
+    let mut config = source.load()?;
+    if let Some(carried) = &carried {
+        carried.run.put_by_hand(&mut config);
+    }
     let filter = trace::filter(&config.log).map_err(|error| Problems::one("log", error))?;
     trace::start(config.log_format, filter);
     privileges::reduce(&config);
-    let app = App::new(config)?;
+    // Until the run is ready to act upon them; the threads that begin before never take any.
+    signals::hold();
+    let app = match carried {
+        Some(carried) => App::resume(config, carried)?,
+        None => App::new(config)?,
+    };
     runtime()?.block_on(app.run(source, passed))
 }
 
@@ -118,6 +170,7 @@ fn demo_worker() -> Result<Outcome, Problems> {
 fn runtime() -> Result<tokio::runtime::Runtime, Problems> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .on_thread_start(signals::hold)
         .build()
         .map_err(|error| Problems::one("runtime", error.to_string()))
 }

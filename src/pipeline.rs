@@ -19,7 +19,8 @@ use crate::pool::{Pool, Pools};
 use crate::route::{Router, Unrouted};
 use crate::sys::socket;
 use crate::telemetry::{Cause, Event, Telemetry, spans};
-use crate::types::{Accepted, Head, HeadError, Opening, Peeked, Request, WorkerId};
+use crate::types::{Accepted, Head, HeadError, Opening, Request, WorkerId};
+use crate::upgrade::{Pause, Waiting};
 use crate::worker::{HandedBack, Returned, Undelivered, Why};
 
 /// How often a connection is routed anew before its client is told to come back later.
@@ -34,6 +35,8 @@ pub struct Pipeline {
     /// One for each connection between accept and a worker's acknowledgement.
     pub permits: Arc<Semaphore>,
     pub phases: Phases,
+    /// Where connections that wait for something are put aside when another program is to go on.
+    pub pause: Arc<Pause>,
     pub telemetry: Arc<Telemetry>,
 }
 
@@ -50,32 +53,69 @@ impl Pipeline {
     /// With deferred accept the head is nearly always there and the worker has room, so the whole
     /// life is one poll, done here; only a connection that must wait becomes a task.
     pub fn admit(self: &Arc<Self>, mut accepted: Accepted) {
-        let pipeline = Arc::clone(self);
         let span = spans::connection(accepted.peer, accepted.server, 0);
         if accepted.opening == Opening::Preamble {
-            start(span, async move { pipeline.meet(accepted).await });
+            self.start(span, |pipeline| async move { pipeline.meet(accepted).await });
             return;
         }
         let front = self.front.now();
         if self.lets_in(&front, &mut accepted) {
             let bounds = front.bounds();
-            start(span, async move { pipeline.live(accepted, bounds, Arrival::New).await });
+            self.start(span, |pipeline| async move {
+                pipeline.live(accepted, bounds, Arrival::New).await;
+            });
         }
+    }
+
+    /// Has every connection put aside that is nobody's yet: for as long as nothing is awaited afterwards,
+    /// these are all.
+    pub async fn put_aside(&self) -> Vec<Waiting> {
+        let mut aside = self.pause.begin().await;
+        let returned = self.pools.iter().flat_map(|pool| pool.fleet.take_returned());
+        aside.extend(returned.map(Waiting::Returned));
+        aside
+    }
+
+    /// Takes connections up again that were put aside, by this program or the one before. Does not wait.
+    pub fn go_on(self: &Arc<Self>, aside: Vec<Waiting>) {
+        for waiting in aside {
+            self.start(span(&waiting), |pipeline| async move { pipeline.take_up(waiting).await });
+        }
+    }
+
+    async fn take_up(&self, waiting: Waiting) {
+        match waiting {
+            Waiting::Accepted(accepted) if accepted.opening == Opening::Preamble => self.meet(accepted).await,
+            Waiting::Accepted(accepted) => {
+                // Not routed yet: only one that was handed back has no stop behind the next.
+                let back = accepted.luggage.last_stop;
+                let arrival = if back { Arrival::Returned } else { Arrival::New };
+                let bounds = self.front.now().bounds();
+                self.live(accepted, bounds, arrival).await;
+            }
+            Waiting::Routed(routed) => match self.pool_of(&routed) {
+                Some(pool) => self.deliver(pool, routed, None).await,
+                None => self.refuse(routed.accepted, &Pools::none()).await,
+            },
+            Waiting::Refused(accepted) => self.see_off(accepted).await,
+            Waiting::Returned(Returned::HandedBack(back)) => self.re_enter(back).await,
+            Waiting::Returned(Returned::Undelivered { routed, why, from }) => match self.pool_of(&routed) {
+                Some(pool) => self.again(pool, routed, why, from).await,
+                None => self.refuse(routed.accepted, &Pools::none()).await,
+            },
+        }
+    }
+
+    fn pool_of(&self, routed: &Routed) -> Option<&Pool> {
+        self.pools.choose(routed.accepted.server, &routed.request.head).map(|pool| &**pool)
     }
 
     /// Takes connections that a pool's workers did not get or handed back, for as long as the run lasts.
     pub async fn take_back(self: Arc<Self>, pool: Arc<Pool>) {
         loop {
             for returned in pool.fleet.returned().await {
-                let (pipeline, pool) = (Arc::clone(&self), Arc::clone(&pool));
-                let span = match &returned {
-                    Returned::Undelivered { routed, .. } => {
-                        let Routed { accepted, request } = &**routed;
-                        spans::connection(accepted.peer, accepted.server, request.attempt + 1)
-                    }
-                    Returned::HandedBack(back) => spans::connection(None, back.server, 0),
-                };
-                start(span, async move {
+                let pool = Arc::clone(&pool);
+                self.start(span_of(&returned), |pipeline| async move {
                     match returned {
                         Returned::Undelivered { routed, why, from } => {
                             pipeline.again(&pool, routed, why, from).await
@@ -90,7 +130,12 @@ impl Pipeline {
     /// A connection that a proxy announces.
     async fn meet(&self, mut accepted: Accepted) {
         let front = self.front.whole();
-        match front.meet(&mut accepted).await {
+        let met = tokio::select! {
+            biased;
+            met = front.meet(&mut accepted) => met,
+            () = self.pause.called() => return self.pause.put(Waiting::Accepted(accepted)),
+        };
+        match met {
             Ok(bounds) if self.lets_in(&front, &mut accepted) => {
                 self.live(accepted, bounds, Arrival::New).await;
             }
@@ -109,8 +154,13 @@ impl Pipeline {
     }
 
     async fn live(&self, accepted: Accepted, bounds: peek::Settings, arrival: Arrival) {
-        match peek::peek(accepted, bounds).await {
-            Ok(Peeked { accepted, head }) => {
+        let peeked = tokio::select! {
+            biased;
+            peeked = peek::peek(&accepted, bounds) => peeked,
+            () = self.pause.called() => return self.pause.put(Waiting::Accepted(accepted)),
+        };
+        match peeked {
+            Ok(head) => {
                 let front = self.front.whole();
                 let peer = front.client(accepted.peer, &head);
                 if arrival == Arrival::New {
@@ -129,7 +179,7 @@ impl Pipeline {
                 let request = Request { head, peer, session, attempt: 0 };
                 self.deliver(pool, Box::new(Routed { accepted, request }), None).await;
             }
-            Err((accepted, headless)) => self.turn_away(accepted, headless).await,
+            Err(headless) => self.turn_away(accepted, headless).await,
         }
     }
 
@@ -138,7 +188,12 @@ impl Pipeline {
         let Pool { router, fleet, .. } = pool;
         let server = routed.accepted.server;
         let mut note = Note::begin(pool.observers.interest());
-        let mut choice = match router.route(server, &mut routed.request, &mut note).await {
+        let choice = tokio::select! {
+            biased;
+            choice = router.route(server, &mut routed.request, &mut note) => choice,
+            () = self.pause.called() => return self.pause.put(Waiting::Routed(routed)),
+        };
+        let mut choice = match choice {
             Ok(choice) => choice,
             Err(unrouted) => {
                 tell(pool, note.finish(&routed.request, Err(&unrouted.refusal)));
@@ -210,8 +265,16 @@ impl Pipeline {
             // The client has left meanwhile, or this never was one.
             return self.telemetry.counters.gone.one();
         };
+        let permit = tokio::select! {
+            biased;
+            permit = Arc::clone(&self.permits).acquire_owned() => permit,
+            () = self.pause.called() => {
+                let back = HandedBack { socket, server, data, peer: announced };
+                return self.pause.put(Waiting::Returned(Returned::HandedBack(back)));
+            }
+        };
         // The run outlives every connection, so the semaphore is never closed.
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else { return };
+        let Ok(permit) = permit else { return };
         // Whoever gets it keeps it: sent on twice, an unknown session would circulate.
         let luggage = Luggage { data, last_stop: true, peer: announced };
         let (peer, opening, share) = (announced.or(peer), Opening::Request, None);
@@ -226,19 +289,56 @@ impl Pipeline {
         let ready = self.pools.ready().len();
         let draining = self.phases.now() > Phase::Running;
         let answer = front::health_answer(ready, draining, head.method() == "HEAD");
-        handoff::answer(accepted, &answer).await;
+        self.answer(accepted, &answer).await;
     }
 
     async fn turn_away(&self, accepted: Accepted, why: Headless) {
         self.telemetry.emit(Event::Headless { peer: accepted.peer, why });
         let Some((refusal, cause)) = handoff::refusal_for(why) else { return };
         self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal: &refusal, cause });
-        handoff::refuse(accepted, &refusal, why == Headless::Invalid(HeadError::Tls)).await;
+        let tls = why == Headless::Invalid(HeadError::Tls);
+        self.answer(accepted, &handoff::refusal(&refusal, tls)).await;
     }
 
     async fn refuse(&self, accepted: Accepted, Unrouted { refusal, cause }: &Unrouted) {
         self.telemetry.emit(Event::Refused { peer: accepted.peer, refusal, cause: *cause });
-        handoff::refuse(accepted, refusal, false).await;
+        self.answer(accepted, &handoff::refusal(refusal, false)).await;
+    }
+
+    async fn answer(&self, accepted: Accepted, answer: &[u8]) {
+        if handoff::answer(&accepted, answer) {
+            self.see_off(accepted).await;
+        }
+    }
+
+    /// Lets a client that was answered here read it.
+    async fn see_off(&self, accepted: Accepted) {
+        tokio::select! {
+            biased;
+            () = handoff::linger(&accepted) => {}
+            () = self.pause.called() => self.pause.put(Waiting::Refused(accepted)),
+        }
+    }
+
+    /// Polls a life once where it stands, and makes it a task only if it must wait.
+    ///
+    /// The first poll has no waker that matters: a spawned task is polled again at once, and whatever
+    /// it waits for then learns the true one.
+    fn start<L: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        span: Span,
+        life: impl FnOnce(Arc<Self>) -> L,
+    ) {
+        let life = life(Arc::clone(self));
+        let mut life: Pin<Box<dyn Future<Output = ()> + Send>> =
+            if span.is_disabled() { Box::pin(life) } else { Box::pin(life.instrument(span)) };
+        if life.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
+            let begun = self.pause.begun();
+            drop(tokio::spawn(async move {
+                life.await;
+                drop(begun);
+            }));
+        }
     }
 }
 
@@ -249,14 +349,23 @@ fn tell(pool: &Pool, observation: Option<Observation>) {
     }
 }
 
-/// Polls a life once where it stands, and makes it a task only if it must wait.
-///
-/// The first poll has no waker that matters: a spawned task is polled again at once, and whatever
-/// it waits for then learns the true one.
-fn start(span: Span, life: impl Future<Output = ()> + Send + 'static) {
-    let mut life: Pin<Box<dyn Future<Output = ()> + Send>> =
-        if span.is_disabled() { Box::pin(life) } else { Box::pin(life.instrument(span)) };
-    if life.as_mut().poll(&mut Context::from_waker(Waker::noop())) == Poll::Pending {
-        drop(tokio::spawn(life));
+/// The span of a life that goes on.
+fn span(waiting: &Waiting) -> Span {
+    let of = |accepted: &Accepted, attempt| spans::connection(accepted.peer, accepted.server, attempt);
+    match waiting {
+        Waiting::Accepted(accepted) | Waiting::Refused(accepted) => of(accepted, 0),
+        Waiting::Routed(routed) => of(&routed.accepted, routed.request.attempt),
+        Waiting::Returned(returned) => span_of(returned),
+    }
+}
+
+/// The span of a life that begins again.
+fn span_of(returned: &Returned) -> Span {
+    match returned {
+        Returned::Undelivered { routed, .. } => {
+            let Routed { accepted, request } = &**routed;
+            spans::connection(accepted.peer, accepted.server, request.attempt + 1)
+        }
+        Returned::HandedBack(back) => spans::connection(None, back.server, 0),
     }
 }

@@ -180,6 +180,9 @@ fn status(value: &Value) -> String {
             humantime::format_duration(uptime)
         ),
     );
+    if let Some(since) = value["upgraded"].as_str() {
+        line("upgraded", format!("{} times, last at {since}", value["upgrades"]));
+    }
     line("listening", list(&value["addresses"]));
     line("policy", if policy.is_empty() { "native".to_owned() } else { policy });
     line("sessions", value["sessions"].to_string());

@@ -60,20 +60,23 @@ fn describe() -> Value {
 
 fn operation(route: &Route, asked: &mut SchemaGenerator, said: &mut SchemaGenerator) -> Value {
     let content = match route.says {
-        Says::Json(schema) => json!({ "application/json": { "schema": schema(said) } }),
-        Says::Text(kind) => json!({ kind: {} }),
+        Says::Json(schema) => Some(json!({ "application/json": { "schema": schema(said) } })),
+        Says::Text(kind) => Some(json!({ kind: {} })),
+        Says::Nothing => None,
     };
     let failure = said.subschema_for::<Failure>();
     let mut operation = json!({
         "summary": route.about,
         "responses": {
-            "200": { "description": "It is so, or was done", "content": content },
             "default": {
                 "description": "It cannot be done, or not by this client",
                 "content": { "application/json": { "schema": failure } },
             },
         },
     });
+    if let Some(content) = content {
+        operation["responses"]["200"] = json!({ "description": "It is so, or was done", "content": content });
+    }
     let in_path =
         route.path.split(['{', '}']).skip(1).step_by(2).map(
             |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),

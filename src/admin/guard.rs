@@ -26,6 +26,13 @@ const TOLD: Duration = Duration::from_secs(60);
 /// What a browser says of where a request comes from.
 const SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
+/// Which way a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entrance {
+    Socket,
+    Tcp,
+}
+
 /// At one listener.
 #[derive(Debug)]
 pub(super) struct Guard {
@@ -49,7 +56,8 @@ impl Guard {
     }
 
     /// Before every handler.
-    pub(super) async fn check(State(guard): State<Arc<Self>>, request: Request, next: Next) -> Response {
+    pub(super) async fn check(State(guard): State<Arc<Self>>, mut request: Request, next: Next) -> Response {
+        request.extensions_mut().insert(if guard.socket { Entrance::Socket } else { Entrance::Tcp });
         match guard.admit(request.method(), request.uri().path(), request.headers()) {
             Ok(()) => next.run(request).await,
             Err(no) => {

@@ -31,6 +31,7 @@ mod shadow;
 mod tail;
 mod thin;
 mod token;
+mod upgrade;
 mod versions;
 
 pub use client::{Answer, ClientError, Lines, ask, lines};
@@ -39,9 +40,10 @@ pub use ctl::{Ctl, Question};
 pub use orders::{Order, Orders, Reloaded, Scaled};
 pub use place::{Place, PlaceError, Wanted, own};
 pub use recorder::{Recording, record};
-pub use server::{Admin, Authority};
+pub use server::{Admin, Authority, Doors};
 pub use tail::Filter;
 pub use token::{Token, TokenError};
+pub use upgrade::Upgrade;
 
 /// A path, about a pool if one is named.
 fn of_pool(path: &str, pool: Option<&str>) -> String {

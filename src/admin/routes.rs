@@ -1,19 +1,21 @@
 //! Every path of the interface, in one table: the router and its description are made of it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
+use super::guard::Entrance;
 use super::reply::{No, Outcome, Reply, parsed};
 use super::server::Authority;
-use super::{dashboard, description, follow, metrics, orders, policy, run, shadow};
+use super::{dashboard, description, follow, metrics, orders, policy, run, shadow, upgrade};
 use crate::pool::Pool;
 
 /// One path and method.
@@ -42,6 +44,8 @@ pub(super) enum Says {
     Json(MakeSchema),
     /// Something else, by its content type.
     Text(&'static str),
+    /// Then nobody is there to answer.
+    Nothing,
 }
 
 fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
@@ -137,6 +141,13 @@ pub(super) const ROUTES: &[Route] = &[
         Some(of::<orders::Log>),
         Says::Json(of::<orders::Logged>),
         || post(set_log),
+    ),
+    Route::post(
+        "/v1/upgrade",
+        "Another program goes on here; answered only when it does not",
+        Some(of::<upgrade::Exchange>),
+        Says::Nothing,
+        || post(exchange),
     ),
     Route::get(
         "/metrics",
@@ -265,6 +276,14 @@ async fn log(State(authority): At) -> Outcome<orders::Logged> {
 
 async fn set_log(State(authority): At, body: Bytes) -> Outcome<orders::Logged> {
     Ok(Reply(orders::log(&authority, Some(parsed(&body)?)).await?))
+}
+
+async fn exchange(
+    State(authority): At,
+    Extension(entrance): Extension<Entrance>,
+    body: Bytes,
+) -> Result<Infallible, No> {
+    upgrade::order(&authority, entrance, parsed(&body)?).await
 }
 
 async fn session(State(authority): At, Path(sid): Path<String>) -> Outcome<run::Session> {

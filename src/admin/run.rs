@@ -21,6 +21,10 @@ pub(super) struct Status {
     /// When the run began.
     since: String,
     uptime_s: u64,
+    /// How often another program has gone on with it, …
+    upgrades: u64,
+    /// … and when this one did; null when it began it.
+    upgraded: Option<String>,
     /// Where clients connect.
     addresses: Vec<String>,
     /// The chains, without their native last links.
@@ -135,6 +139,8 @@ pub(super) fn status(authority: &Authority) -> Status {
         now: super::policy::time(now),
         since: super::policy::time(authority.started),
         uptime_s: now.duration_since(authority.started).unwrap_or_default().as_secs(),
+        upgrades: authority.telemetry.counters.upgrades.get(),
+        upgraded: authority.upgraded.map(super::policy::time),
         addresses: authority.servers.addresses().iter().map(ToString::to_string).collect(),
         policy: links.map(|link| link.policy).collect(),
         sessions: pools.iter().map(|pool| pool.sessions.len()).sum(),

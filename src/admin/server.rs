@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::Path;
@@ -26,8 +27,9 @@ use crate::config::Config;
 use crate::listener::Servers;
 use crate::live::Live;
 use crate::pool::Pools;
-use crate::sys::unix::{self, SocketFile};
+use crate::sys::unix::{self, Door, SocketFile};
 use crate::telemetry::Telemetry;
+use crate::upgrade::Desk;
 
 /// Connections at one listener. Whoever comes later waits in the kernel.
 const MOST_CONNECTIONS: usize = 64;
@@ -47,8 +49,12 @@ pub struct Authority {
     pub config: Live<Config>,
     /// When the run began.
     pub started: SystemTime,
+    /// When this program has gone on with it; none when it began it.
+    pub upgraded: Option<SystemTime>,
     /// Where orders about the whole run go.
     pub orders: Orders,
+    /// Where upgrades are ordered.
+    pub upgrades: Desk,
 }
 
 /// Where somebody may ask: a Unix socket, TCP, or both.
@@ -57,6 +63,13 @@ pub struct Admin {
     /// The file goes with the value, unless systemd has opened the socket.
     socket: Option<(UnixListener, Option<SocketFile>)>,
     tcp: Option<(TcpListener, Option<Token>)>,
+}
+
+/// The same, as one program leaves it to the next.
+#[derive(Debug, Default)]
+pub struct Doors {
+    pub socket: Option<Door>,
+    pub tcp: Option<OwnedFd>,
 }
 
 impl Admin {
@@ -87,6 +100,32 @@ impl Admin {
         let address = listener.local_addr()?;
         self.tcp = Some((listener, token));
         Ok(address)
+    }
+
+    /// As the program before has opened it.
+    ///
+    /// # Errors
+    /// When it cannot be watched.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn resume(doors: Doors, token: Option<Token>) -> io::Result<Self> {
+        let socket = doors.socket.map(|door| {
+            let (listener, file) = door.open();
+            UnixListener::from_std(listener).map(|listener| (listener, file))
+        });
+        let tcp = doors.tcp.map(|listener| TcpListener::from_std(listener.into()).map(|it| (it, token)));
+        Ok(Self { socket: socket.transpose()?, tcp: tcp.transpose()? })
+    }
+
+    /// Descriptors of it to go along to the next program.
+    ///
+    /// # Errors
+    /// When there are none to be had.
+    pub fn doors(&self) -> io::Result<Doors> {
+        let socket = self.socket.as_ref().map(|(listener, file)| Door::of(listener, file.is_some()));
+        let tcp = self.tcp.as_ref().map(|(listener, _)| listener.as_fd().try_clone_to_owned());
+        Ok(Doors { socket: socket.transpose()?, tcp: tcp.transpose()? })
     }
 
     /// Answers for as long as it is polled.

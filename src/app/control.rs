@@ -30,7 +30,7 @@ pub(super) struct Control(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     source: Source,
-    by_hand: Overrides,
+    by_hand: Live<Overrides>,
     parts: Parts,
     roll: Option<Roll>,
 }
@@ -59,8 +59,9 @@ pub(super) struct Parts {
 }
 
 impl Control {
-    pub(super) fn new(source: Source, parts: Parts) -> Self {
-        Self(Arc::new(Mutex::new(Inner { source, by_hand: Overrides::new(), parts, roll: None })))
+    /// Goes on with what was changed `by_hand` before.
+    pub(super) fn new(source: Source, by_hand: Live<Overrides>, parts: Parts) -> Self {
+        Self(Arc::new(Mutex::new(Inner { source, by_hand, parts, roll: None })))
     }
 
     /// Carries an order out, aside: connections do not wait for it.
@@ -172,10 +173,12 @@ impl Inner {
     async fn reload(&mut self, dry_run: bool) -> Result<Reloaded, Problems> {
         let new = self.source.load()?;
         let old = self.parts.config.now().clone();
-        let diff = Diff::between(&old, &new, &self.by_hand);
+        let before = self.by_hand.whole();
+        let diff = Diff::between(&old, &new, &before);
         let kept = new.with(&old, |key| key.change == Change::Restart);
         let mut merged = Config::new(&kept).map_err(|problems| postponed(problems, &diff))?;
-        let (mut by_hand, changed) = (self.by_hand.clone(), Diff::between(&old, &new, &Overrides::new()));
+        let (mut by_hand, changed) =
+            (Overrides::clone(&before), Diff::between(&old, &new, &Overrides::new()));
         by_hand.retain(|place, _| !changed.lines.iter().any(|line| line.path() == *place));
         for pool in self.parts.pools.iter() {
             for name in ["workers", "log"] {
@@ -189,7 +192,7 @@ impl Inner {
         let tried = self.parts.attempt(&diff, &merged).await?;
         if !dry_run {
             self.parts.apply(&diff, merged, tried)?;
-            self.by_hand = by_hand;
+            self.by_hand.set(by_hand);
         }
         let file = self.source.file.as_ref().map(|path| path.display().to_string());
         Ok(Reloaded { diff, file, dry_run })
@@ -224,9 +227,16 @@ impl Inner {
         config.put(&pool.name, "workers", &given);
         parts.resize(pool, workers, within.unwrap_or(config.retire_timeout));
         parts.config.set(config);
-        self.by_hand.insert(place(&pool.name, "workers"), given);
+        self.note(place(&pool.name, "workers"), given);
         tracing::info!(before, now = workers, "number of workers changed by hand");
         Ok(Scaled { before, now: workers })
+    }
+
+    /// Something was changed by hand.
+    fn note(&self, place: String, given: Given) {
+        let mut by_hand = Overrides::clone(&self.by_hand.now());
+        by_hand.insert(place, given);
+        self.by_hand.set(by_hand);
     }
 
     fn log(&mut self, filter: Option<String>) -> Result<String, Problems> {
@@ -236,7 +246,7 @@ impl Inner {
             let mut config = self.parts.config.now().clone();
             config.put(DEFAULT, "log", &given);
             self.parts.config.set(config);
-            self.by_hand.insert("log".to_owned(), given);
+            self.note("log".to_owned(), given);
         }
         Ok(self.parts.config.now().log.clone())
     }

@@ -5,16 +5,19 @@ mod ctl;
 mod policy;
 mod print;
 mod record;
+mod upgrade;
 
 pub use policy::{Order, Verb};
 pub use print::print;
 pub use record::Replaying;
 
+use std::ffi::OsString;
+
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::admin::{Ctl, Recording};
+use crate::admin::{Ctl, Recording, Upgrade};
 use crate::author::Task;
 use crate::config::{Given, KEYS, Key, Kind, Setting};
 use crate::join::Options;
@@ -34,6 +37,8 @@ Examples:
       Another version while it runs.
   sidetrack run --admin-listen 127.0.0.1:9000 -- node server.js
       With a dashboard at http://127.0.0.1:9000.
+  sidetrack upgrade
+      Another version of sidetrack itself, in place; no connection notices.
   sidetrack run --workers 0 --listen :3000 --join-socket ./join.sock
       Nothing is started here: workers come by themselves, with `sidetrack join`.
   sidetrack demo
@@ -61,6 +66,10 @@ pub enum Action {
     Record(Recording),
     /// Ask other policies the same.
     Replay(Box<Replaying>),
+    /// Exchange the program of a running sidetrack.
+    Upgrade(Upgrade),
+    /// Whether this program could go on with a run that has these arguments.
+    SelfCheck(Vec<OsString>),
     /// One of the demo's own workers.
     DemoWorker,
 }
@@ -99,10 +108,12 @@ pub fn command() -> Command {
                 .mut_arg("command", |arg| arg.hide(true)),
         )
         .subcommand(ctl::command())
+        .subcommand(upgrade::command())
         .subcommand(policy::command())
         .subcommand(record::record_command())
         .subcommand(record::replay_command())
         .subcommand(join())
+        .subcommand(upgrade::check())
         .subcommand(Command::new("demo-worker").hide(true))
 }
 
@@ -174,6 +185,8 @@ pub fn action(matches: &ArgMatches) -> Option<Action> {
         ("policy", matches) => {
             author::task(matches).map(Action::Author).or_else(|| policy::order(matches).map(Action::Policy))
         }
+        ("upgrade", matches) => Some(Action::Upgrade(upgrade::upgrade(matches))),
+        (crate::upgrade::SUBCOMMAND, matches) => Some(Action::SelfCheck(upgrade::arguments(matches))),
         ("ctl", matches) => match matches.subcommand() {
             Some(("policy", matches)) => policy::order(matches).map(Action::Policy),
             _ => ctl::ctl(matches).map(Action::Ctl),

@@ -280,6 +280,43 @@ impl Config {
         self.otlp_endpoint.as_ref().map(settings).transpose()
     }
 
+    /// Settings that stay as they are for as long as a process lives, whatever program runs in it: what was
+    /// opened by them goes on.
+    #[must_use]
+    pub fn fixed(&self) -> BTreeMap<String, String> {
+        let admin = match &self.admin {
+            Admin::Default => "the usual place".to_owned(),
+            Admin::At(path) => path.display().to_string(),
+            Admin::Off => "off".to_owned(),
+        };
+        let admin_listen = self.admin_listen.as_ref().map(ToString::to_string);
+        let mut fixed = BTreeMap::from(
+            [
+                ("admin", admin),
+                ("admin-listen", admin_listen.unwrap_or_default()),
+                ("proxy-protocol", (self.opening == Opening::Preamble).to_string()),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)),
+        );
+        for (pool, config) in self.each() {
+            let listen = |listen: &Listen| match listen.opening {
+                None => listen.to_string(),
+                Some(Opening::Preamble) => format!("{listen} with a PROXY header"),
+                Some(Opening::Request) => format!("{listen} without a PROXY header"),
+            };
+            let listen: Vec<_> = config.listen.iter().map(listen).collect();
+            let join = config.join_socket.as_ref().map(|path| path.display().to_string());
+            let own = [
+                ("listen", listen.join(", ")),
+                ("workers", config.workers.to_string()),
+                ("join-socket", join.unwrap_or_default()),
+                ("join-group", config.join_group.clone().unwrap_or_default()),
+            ];
+            fixed.extend(own.map(|(key, value)| (crate::pool::place(&pool, key), value)));
+        }
+        fixed
+    }
+
     /// Whatever concerns the machine or more than one setting.
     fn check(&self, problems: &mut Problems) {
         if self.has_default_pool() {

@@ -22,7 +22,7 @@ pub use rates::{Rate, Rates};
 pub use threshold::Unwelcome;
 
 use crate::peek;
-use crate::types::{Accepted, Head, Refusal, Shares};
+use crate::types::{Accepted, Head, Opening, Refusal, Shares};
 
 /// What a run wants of this stage.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +78,14 @@ impl Front {
         self.peek
     }
 
+    /// Who has how many of the pending connections, where that is limited.
+    #[must_use]
+    pub fn shares(&self) -> Option<Arc<Shares>> {
+        self.shares.clone()
+    }
+
     /// Takes what a proxy announces off a connection's front. Returns how long the head behind it may take.
+    /// Cancel safe: all of it is taken or nothing.
     ///
     /// # Errors
     /// Why the connection is to be closed without a word.
@@ -88,6 +95,7 @@ impl Front {
             accepted.peer = Some(client);
             accepted.luggage.peer = Some(client);
         }
+        accepted.opening = Opening::Request;
         let timeout = self.peek.timeout.saturating_sub(began.elapsed());
         Ok(peek::Settings { timeout, ..self.peek })
     }

@@ -7,7 +7,7 @@
 mod refuse;
 mod window;
 
-pub use refuse::{answer, refusal_for, refuse};
+pub use refuse::{answer, linger, refusal, refusal_for};
 pub use window::{Follows, Queued, Unearned, Window};
 
 use crate::types::{Accepted, Request};

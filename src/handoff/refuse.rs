@@ -43,26 +43,25 @@ pub fn refusal_for(headless: Headless) -> Option<(Refusal, Cause)> {
     Some((Refusal { status, retry_after: None, reason: reason.to_owned() }, cause))
 }
 
-/// Tells a client that nobody shall have its connection, as [`answer`] does.
-pub async fn refuse(accepted: Accepted, refusal: &Refusal, tls: bool) {
-    answer(accepted, &if tls { TLS_ALERT.to_vec() } else { response(refusal) }).await;
+/// What a client is told that nobody shall have its connection.
+#[must_use]
+pub fn refusal(refusal: &Refusal, tls: bool) -> Vec<u8> {
+    if tls { TLS_ALERT.to_vec() } else { response(refusal) }
 }
 
-/// Answers and closes in a way that lets the answer arrive: closing a socket with unread bytes
-/// would reset the connection and take the answer with it. So: write, finish writing, read on
-/// for a moment, close.
-///
-/// Cancel safe: dropping the future closes the connection.
-pub async fn answer(accepted: Accepted, answer: &[u8]) {
+/// Answers, and finishes writing. Now the client is to be given the time to read it: closing a socket
+/// with unread bytes would reset the connection and take the answer with it. False when there is nobody
+/// to tell.
+pub fn answer(accepted: &Accepted, answer: &[u8]) -> bool {
     // A fresh socket's send buffer takes this small an answer whole; if it does not, the client
-    // is not reading and there is nobody to tell.
-    if socket::write(&accepted.socket, answer).is_err() {
-        return;
-    }
-    if shutdown(accepted.socket.as_raw_fd(), Shutdown::Write).is_err() {
-        return;
-    }
-    drop(timeout(LINGER, read_out(&accepted)).await);
+    // is not reading.
+    socket::write(&accepted.socket, answer).is_ok()
+        && shutdown(accepted.socket.as_raw_fd(), Shutdown::Write).is_ok()
+}
+
+/// Reads on for a moment behind an [`answer`]. Cancel safe: it may go on later.
+pub async fn linger(accepted: &Accepted) {
+    drop(timeout(LINGER, read_out(accepted)).await);
 }
 
 /// Reads until the client closes or has sent enough.

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::upgrade::state;
+
 /// Hand-offs to one worker: at most `limit` unacknowledged, at most `room` waiting behind them.
 #[derive(Debug)]
 pub struct Window<T> {
@@ -47,6 +49,48 @@ pub enum Queued<T> {
 pub struct Unearned;
 
 impl<T> Window<T> {
+    /// Everything under way, in order, for another program to go on with.
+    pub fn carry(&self, now: Instant, mut item: impl FnMut(&T) -> state::Parcel) -> state::Window {
+        let mut sent = |sent: &Sent<T>| state::Sent {
+            parcel: item(&sent.item),
+            number: sent.number,
+            age: now.saturating_duration_since(sent.at),
+        };
+        let unacknowledged = self.unacknowledged.iter().map(&mut sent).collect();
+        let accepting = self.accepting.values().map(&mut sent).collect();
+        let waiting = self.waiting.iter();
+        let waiting = waiting.map(|(it, since)| (item(it), now.saturating_duration_since(*since))).collect();
+        state::Window { unacknowledged, accepting, waiting, lone: self.lone }
+    }
+
+    /// Goes on from there.
+    ///
+    /// # Errors
+    /// What `item` says.
+    pub fn resume<E>(
+        limit: usize,
+        room: usize,
+        carried: state::Window,
+        now: Instant,
+        mut item: impl FnMut(state::Parcel) -> Result<T, E>,
+    ) -> Result<Self, E> {
+        let then = |age| now.checked_sub(age).unwrap_or(now);
+        let mut window = Self::new(limit, room);
+        for state::Sent { parcel, number, age } in carried.unacknowledged {
+            window.unacknowledged.push_back(Sent { item: item(parcel)?, number, at: then(age) });
+        }
+        for state::Sent { parcel, number, age } in carried.accepting {
+            let sent = Sent { item: item(parcel)?, number, at: then(age) };
+            // Only numbered ones are accepted twice.
+            window.accepting.insert(number.unwrap_or_default(), sent);
+        }
+        for (parcel, age) in carried.waiting {
+            window.waiting.push_back((item(parcel)?, then(age)));
+        }
+        window.lone = carried.lone;
+        Ok(window)
+    }
+
     /// An empty window.
     #[must_use]
     pub fn new(limit: usize, room: usize) -> Self {

@@ -7,9 +7,10 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::types::Opening;
+use serde::{Deserialize, Serialize};
 
 /// Where to listen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ListenAddress {
     /// No host means every address of the machine. Port 0 means any free one.
     Tcp { host: Option<String>, port: u16 },

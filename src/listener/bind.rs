@@ -9,7 +9,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::ListenAddress;
-use crate::sys::{self, unix::SocketFile};
+use crate::sys::{
+    self,
+    unix::{Door, SocketFile},
+};
 use crate::types::Opening;
 
 /// How many connections the kernel may keep for us; it cuts this to `net.core.somaxconn`.
@@ -23,6 +26,8 @@ pub struct Bound {
     pub address: ListenAddress,
     /// What its connections begin with.
     pub opening: Opening,
+    /// The program before has opened it.
+    pub resumed: bool,
 }
 
 #[derive(Debug)]
@@ -31,7 +36,7 @@ enum Listening {
     /// The file is ours to remove, unless somebody else has opened the socket.
     Unix {
         listener: UnixListener,
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
     },
 }
 
@@ -56,19 +61,23 @@ pub fn bind(address: &ListenAddress, opening: Opening, defer: Duration) -> Resul
     match address {
         ListenAddress::Unix(path) => {
             let (listener, file) = sys::unix::bind(path).map_err(error)?;
-            let socket = Listening::Unix { listener, _file: Some(file) };
-            Ok(Bound { socket, address: address.clone(), opening })
+            let socket = Listening::Unix { listener, file: Some(file) };
+            Ok(Bound::new(socket, address.clone(), opening))
         }
         ListenAddress::Tcp { host, port } => {
             let listener = bind_tcp(host.as_deref(), *port, defer).map_err(error)?;
             let port = listener.local_addr().map_err(error)?.port();
             let address = ListenAddress::Tcp { host: host.clone(), port };
-            Ok(Bound { socket: Listening::Tcp(listener), address, opening })
+            Ok(Bound::new(Listening::Tcp(listener), address, opening))
         }
     }
 }
 
 impl Bound {
+    const fn new(socket: Listening, address: ListenAddress, opening: Opening) -> Self {
+        Self { socket, address, opening, resumed: false }
+    }
+
     /// Takes a socket that somebody else has opened and that listens, with the options of our own.
     ///
     /// # Errors
@@ -82,12 +91,31 @@ impl Bound {
             drop(sys::socket::defer_accept(&socket, defer));
             let host = (!address.ip().is_unspecified()).then(|| address.ip().to_string());
             let address = ListenAddress::Tcp { host, port: address.port() };
-            return Ok(Self { socket: Listening::Tcp(socket.into()), address, opening: Opening::default() });
+            return Ok(Self::new(Listening::Tcp(socket.into()), address, Opening::default()));
         }
         let path = local.as_pathname().ok_or_else(|| io::Error::other("it has no path"))?.to_owned();
         let listener = UnixListener::from(OwnedFd::from(socket));
-        let (socket, address) = (Listening::Unix { listener, _file: None }, ListenAddress::Unix(path));
-        Ok(Self { socket, address, opening: Opening::default() })
+        let socket = Listening::Unix { listener, file: None };
+        Ok(Self::new(socket, ListenAddress::Unix(path), Opening::default()))
+    }
+
+    /// A socket that the program before has opened, or that was opened for it: then a file is not `ours`.
+    #[must_use]
+    pub fn of(address: ListenAddress, opening: Opening, ours: bool, socket: OwnedFd) -> Self {
+        let socket = match &address {
+            ListenAddress::Tcp { .. } => Listening::Tcp(socket.into()),
+            ListenAddress::Unix(path) => {
+                let (listener, file) = Door { path: path.clone(), ours, socket }.open();
+                Listening::Unix { listener, file }
+            }
+        };
+        Self { resumed: true, ..Self::new(socket, address, opening) }
+    }
+
+    /// Whether its file, if it has one, goes with it.
+    #[must_use]
+    pub const fn is_ours(&self) -> bool {
+        matches!(&self.socket, Listening::Unix { file: Some(_), .. })
     }
 
     /// The same, with connections that begin with something else.

@@ -3,6 +3,7 @@
 mod accept;
 mod address;
 mod bind;
+mod carry;
 mod relisten;
 mod servers;
 

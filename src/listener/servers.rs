@@ -11,17 +11,18 @@
 //! addresses that no pool has for itself; whatever else a pool's workers listen for is that pool's alone.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::{BindError, Bound, Listen, ListenAddress, bind};
 use crate::types::{Opening, ServerId};
 
 /// What a program's `listen()` asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wanted {
     pub address: ListenAddress,
     /// Tells several servers with the same address apart.
@@ -39,7 +40,7 @@ pub enum Listens {
 /// All servers and their listeners.
 #[derive(Debug)]
 pub struct Servers {
-    inner: Mutex<Inner>,
+    pub(super) inner: Mutex<Inner>,
     /// What connections begin with where an address does not say.
     pub(super) opening: Opening,
     pub(super) defer: Duration,
@@ -66,7 +67,7 @@ pub(super) struct Server {
     /// What has been asked for by whom.
     pub(super) wanted: HashMap<Arc<str>, Wanted>,
     /// Pools whose workers, so far, never say what they want: the first who does means the same.
-    shared: HashSet<Arc<str>>,
+    pub(super) shared: HashSet<Arc<str>>,
     /// Bound and not yet served.
     pub(super) idle: Vec<Idle>,
     /// Where it listens.
@@ -76,7 +77,7 @@ pub(super) struct Server {
 /// A listener that nobody serves yet.
 #[derive(Debug)]
 pub struct Idle {
-    pub bound: Bound,
+    pub bound: Arc<Bound>,
     /// Ends when the listener is not wanted any more.
     pub unwanted: oneshot::Receiver<()>,
 }
@@ -93,6 +94,8 @@ pub(super) struct Listener {
     /// As configured; none where the program itself decided.
     pub(super) listen: Option<Listen>,
     pub(super) address: ListenAddress,
+    /// For as long as it is there.
+    pub(super) bound: Weak<Bound>,
     _wanted: oneshot::Sender<()>,
 }
 
@@ -281,9 +284,21 @@ impl Server {
 
     /// One more listener.
     pub(super) fn feed(&mut self, listen: Option<Listen>, bound: Bound) {
-        let (wanted, unwanted) = oneshot::channel();
-        self.listeners.push(Listener { listen, address: bound.address.clone(), _wanted: wanted });
+        let (address, bound) = (bound.address.clone(), Arc::new(bound));
+        let unwanted = self.list(listen, address, Arc::downgrade(&bound));
         self.idle.push(Idle { bound, unwanted });
+    }
+
+    /// One more that is known to be there; returns what ends when it is not wanted any more.
+    pub(super) fn list(
+        &mut self,
+        listen: Option<Listen>,
+        address: ListenAddress,
+        bound: Weak<Bound>,
+    ) -> oneshot::Receiver<()> {
+        let (wanted, unwanted) = oneshot::channel();
+        self.listeners.push(Listener { listen, address, bound, _wanted: wanted });
+        unwanted
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Buckets for each doubling: a quantile is right to a sixteenth.
 const FINE: u64 = 16;
 const FINE_BITS: u32 = FINE.trailing_zeros();
 
 /// Times by size.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Latencies {
     /// As long as the largest time so far needs.
     buckets: Vec<u64>,

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::sys::reactor::watch;
 use crate::sys::socket;
-use crate::types::{Accepted, Head, HeadError, Peeked, Progress};
+use crate::types::{Accepted, Head, HeadError, Progress};
 
 /// How much a client may ask for before it has said what it wants.
 #[derive(Debug, Clone, Copy)]
@@ -49,21 +49,15 @@ thread_local! {
 
 /// Waits for the whole head of the first request.
 ///
-/// Cancel safe in the sense that matters: dropping the future drops the connection, nothing else
-/// holds its descriptor.
+/// Cancel safe: nothing is consumed, so another look begins from the same bytes.
 ///
 /// # Errors
-/// The connection and why it has no head.
-pub async fn peek(accepted: Accepted, settings: Settings) -> Result<Peeked, (Accepted, Headless)> {
+/// Why there is no head.
+pub async fn peek(accepted: &Accepted, settings: Settings) -> Result<Head, Headless> {
     let mut seen = 0;
-    let outcome = match look(&accepted, settings.limit, &mut seen) {
-        Ok(Progress::Complete(head)) => Ok(head),
-        Ok(Progress::Partial) => wait(&accepted, settings, &mut seen).await,
-        Err(headless) => Err(headless),
-    };
-    match outcome {
-        Ok(head) => Ok(Peeked { accepted, head }),
-        Err(headless) => Err((accepted, headless)),
+    match look(accepted, settings.limit, &mut seen)? {
+        Progress::Complete(head) => Ok(head),
+        Progress::Partial => wait(accepted, settings, &mut seen).await,
     }
 }
 

@@ -20,8 +20,8 @@ use crate::types::{Decision, Roster};
 /// under a mutex for each, and never blocks on anything else. Each link's version can be replaced at
 /// any time, and so can the chain.
 pub struct Chain {
-    links: Live<Links>,
-    listening: AtomicBool,
+    pub(super) links: Live<Links>,
+    pub(super) listening: AtomicBool,
 }
 
 /// What came of asking.
@@ -170,6 +170,15 @@ impl Chain {
         match self.links.now().links.first() {
             Some(Link::Component(slot)) => slot.in_service(),
             _ => true,
+        }
+    }
+
+    /// What the first link runs, unless it is native.
+    #[must_use]
+    pub fn policy(&self) -> Option<PolicyLink> {
+        match self.links.now().links.first() {
+            Some(Link::Component(slot)) => Some(slot.link()),
+            _ => None,
         }
     }
 

@@ -1,10 +1,13 @@
 //! What happened so far, for metrics and the admin interface.
 
+use serde::{Deserialize, Serialize};
+
 use super::FaultKind;
 use crate::observe::Latencies;
 
 /// A snapshot of a chain's counters, all since it was loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Counts {
     /// `balance` and `find` calls made into the component.
     pub calls: u64,
@@ -71,8 +74,27 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// These, without what has been `added` last.
+    #[must_use]
+    pub(super) const fn before(&self, added: &VersionCounts) -> Self {
+        Self {
+            calls: self.calls.saturating_sub(added.calls),
+            bad_answers: self.bad_answers.saturating_sub(added.bad_answers),
+            faults: FaultCounts {
+                fuel: self.faults.fuel.saturating_sub(added.faults.fuel),
+                deadline: self.faults.deadline.saturating_sub(added.faults.deadline),
+                memory: self.faults.memory.saturating_sub(added.faults.memory),
+                oversized: self.faults.oversized.saturating_sub(added.faults.oversized),
+                trap: self.faults.trap.saturating_sub(added.faults.trap),
+            },
+            ..*self
+        }
+    }
+}
+
 /// What one version has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VersionCounts {
     pub calls: u64,
     pub bad_answers: u64,
@@ -80,7 +102,7 @@ pub struct VersionCounts {
 }
 
 /// One version's figures, for as long as it is remembered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VersionFigures {
     pub generation: u64,
     pub counts: VersionCounts,
@@ -89,7 +111,8 @@ pub struct VersionFigures {
 }
 
 /// Faults by kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct FaultCounts {
     pub fuel: u64,
     pub deadline: u64,

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::instance::{Instance, Question, Surroundings};
 use super::load::{self, LoadError, LoadProblem};
 use super::native::NativeLink;
-use super::slot::{Asked, Reply, Slot};
+use super::slot::{self, Asked, Reply, Slot};
 use super::store::Store;
 use super::swap::{LinkStatus, SwapError, SwapProblem};
 use super::version::Version;
@@ -23,10 +23,10 @@ pub(super) struct Links {
     pub(super) last: Arc<Mutex<NativeLink>>,
     pub(super) settings: Settings,
     /// What each link was configured as, in their order.
-    configured: Vec<PolicyLink>,
+    pub(super) configured: Vec<PolicyLink>,
     /// Numbers the versions of the whole chain.
-    generations: Arc<AtomicU64>,
-    shared: Option<(Arc<Engine>, Arc<Cache>)>,
+    pub(super) generations: Arc<AtomicU64>,
+    pub(super) shared: Option<(Arc<Engine>, Arc<Cache>)>,
 }
 
 #[derive(Clone)]
@@ -86,7 +86,7 @@ impl Links {
     }
 
     /// What a link is made with.
-    fn around(
+    pub(super) fn around(
         &mut self,
         sessions: &Arc<dyn SessionOwner>,
         store: Arc<Mutex<Store>>,
@@ -173,7 +173,9 @@ impl Prepared {
                     let around = links.around(sessions, store.unwrap_or_default()).map_err(problem)?;
                     let (version, instance) = load::load(read, &around).map_err(problem)?;
                     let generations = Arc::clone(&links.generations);
-                    let slot = Arc::new(Slot::new(name, around, version, instance, generations));
+                    let generation = slot::next(&generations);
+                    let slot = Slot::new(name, around, version, instance, generations, generation);
+                    let slot = Arc::new(slot);
                     follows.extend(old.map(|old| (Arc::clone(&slot), Arc::clone(old))));
                     links.links.push(Link::Component(slot));
                 }
@@ -229,7 +231,10 @@ fn refused(slot: &Slot, version: &Version, problem: SwapProblem) -> SwapError {
 
 /// The links that are asked as they are, and the native one behind them. A policy at the end that always
 /// answers has its own twin there; a native one is that last link itself.
-fn split<'a>(links: &'a [PolicyLink], settings: &Settings) -> (&'a [PolicyLink], BuiltIn, &'a str) {
+pub(super) fn split<'a>(
+    links: &'a [PolicyLink],
+    settings: &Settings,
+) -> (&'a [PolicyLink], BuiltIn, &'a str) {
     let fallback = settings.fallback.unwrap_or(BuiltIn::LeastConnection);
     match links.split_last() {
         Some((PolicyLink { source: PolicySource::Native(known), options }, before))
@@ -267,16 +272,16 @@ fn places(before: &[PolicyLink], wanted: &[PolicyLink]) -> Vec<Option<usize>> {
     places
 }
 
-fn native(known: BuiltIn, options: &str) -> Result<NativeLink, LoadProblem> {
+pub(super) fn native(known: BuiltIn, options: &str) -> Result<NativeLink, LoadProblem> {
     NativeLink::new(known, options).map_err(LoadProblem::Options)
 }
 
-fn not_loaded(policy: &impl ToString, problem: LoadProblem) -> LoadError {
+pub(super) fn not_loaded(policy: &impl ToString, problem: LoadProblem) -> LoadError {
     LoadError { policy: policy.to_string(), problem }
 }
 
 /// A name no other link has.
-fn free_name(name: String, links: &[Link], others: &[String]) -> String {
+pub(super) fn free_name(name: String, links: &[Link], others: &[String]) -> String {
     let taken =
         |name: &str| links.iter().any(|link| link.name() == name) || others.iter().any(|other| other == name);
     if !taken(&name) {

@@ -43,6 +43,9 @@ pub enum LoadProblem {
     Answer(String),
     #[error("`restore` refused what `save` had just returned: {0}")]
     State(String),
+    /// It was to go on where the program before has stopped.
+    #[error("it does not go on from the state of the version in service: {0}")]
+    Carried(String),
     /// The machine cannot run WebAssembly.
     #[error("cannot start the WebAssembly engine: {0}")]
     Engine(String),
@@ -79,6 +82,17 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// What a link's file holds.
+    pub(super) fn of(link: PolicyLink, bytes: Cow<'static, [u8]>) -> Result<Self, LoadProblem> {
+        let digest = Digest::of(&bytes);
+        let code = if link.source.is_script() {
+            Code::Script(script::text(bytes.into_owned()).map_err(LoadProblem::Script)?)
+        } else {
+            Code::Wasm(bytes)
+        };
+        Ok(Self { link, code, digest })
+    }
+
     /// Of what was in the file, in bytes.
     pub(super) fn size(&self) -> usize {
         match &self.code {
@@ -102,13 +116,7 @@ pub(super) fn read(link: &PolicyLink) -> Result<Read, LoadProblem> {
         PolicySource::BuiltIn(known) | PolicySource::Native(known) => Cow::Borrowed(known.wasm()),
         PolicySource::File(path) => Cow::Owned(fs::read(path).map_err(LoadProblem::Read)?),
     };
-    let digest = Digest::of(&bytes);
-    let code = if link.source.is_script() {
-        Code::Script(script::text(bytes.into_owned()).map_err(LoadProblem::Script)?)
-    } else {
-        Code::Wasm(bytes)
-    };
-    Ok(Read { link: link.clone(), code, digest })
+    Read::of(link.clone(), bytes)
 }
 
 /// Compiles, configures and tries a policy. The instance is fresh: the trial ran on another.

@@ -19,6 +19,7 @@
 mod bindings;
 mod cache;
 mod candidate;
+mod carry;
 mod chain;
 mod clock;
 mod contract;

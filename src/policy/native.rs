@@ -6,6 +6,7 @@ use super::instance::Question;
 use super::state::LinkState;
 use super::{BuiltIn, Request};
 use crate::types::{Decision, Refusal, Roster, WorkerId};
+use crate::upgrade::state;
 
 /// A [`Policy`] behind a pointer, for which the trait itself is not made (it knows how to begin).
 trait Twin: Send {
@@ -123,6 +124,25 @@ impl NativeLink {
     pub(super) fn adopt(&mut self, from: &LinkState) -> bool {
         let same = from.policy == format!("native:{}", self.built_in) && from.options == self.options;
         from.state.as_ref().is_some_and(|state| same && self.twin.restore(state).is_ok())
+    }
+
+    /// What the next program goes on from.
+    pub(super) fn carry(&mut self) -> state::Native {
+        let policy = state::Policy { source: self.built_in.to_string(), options: self.options.clone() };
+        state::Native { policy, state: state::Bytes(self.twin.save()), calls: self.calls }
+    }
+
+    /// Goes on from the same policy in the program before; from another one, only with its count.
+    pub(super) fn resume(&mut self, carried: &state::Native, roster: &Roster) -> Result<(), String> {
+        let state::Native { policy, state, calls } = carried;
+        self.calls = *calls;
+        if policy.source != self.built_in.name() || policy.options != self.options {
+            return Ok(());
+        }
+        if !roster.workers.is_empty() {
+            self.follow(roster);
+        }
+        self.twin.restore(&state.0)
     }
 
     /// Begins anew, carrying the state over as a new component instance would.

@@ -32,16 +32,16 @@ pub(super) struct Slot {
     /// The link's name.
     name: String,
     around: Surroundings,
-    live: Mutex<Live>,
+    pub(super) live: Mutex<Live>,
     /// What can be told without waiting for the lock, which a call may hold for its whole budget.
-    glance: Glance,
+    pub(super) glance: Glance,
     /// Numbers the versions of the whole chain.
     generations: Arc<AtomicU64>,
 }
 
-struct Glance {
+pub(super) struct Glance {
     generation: AtomicU64,
-    in_service: AtomicBool,
+    pub(super) in_service: AtomicBool,
     sessions: AtomicBool,
     events: AtomicBool,
 }
@@ -66,15 +66,15 @@ pub(super) struct Asked<'a> {
 }
 
 impl Slot {
-    /// The first version.
+    /// The first version, numbered.
     pub(super) fn new(
         name: String,
         around: Surroundings,
         version: Arc<Version>,
         instance: Instance,
         generations: Arc<AtomicU64>,
+        generation: u64,
     ) -> Self {
-        let generation = next(&generations);
         let glance = Glance {
             generation: AtomicU64::new(generation),
             in_service: AtomicBool::new(true),
@@ -466,6 +466,6 @@ impl Slot {
 }
 
 /// The next generation of a chain.
-fn next(generations: &AtomicU64) -> u64 {
+pub(super) fn next(generations: &AtomicU64) -> u64 {
     generations.fetch_add(1, Ordering::Relaxed) + 1
 }

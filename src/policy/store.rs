@@ -53,6 +53,11 @@ impl Store {
         self.set(key, sum.to_le_bytes().to_vec()).then_some(sum)
     }
 
+    /// Everything there is.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.values.iter().map(|(key, value)| (key.as_str(), value.as_slice()))
+    }
+
     /// Keys, and bytes of keys and values.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.values.len(), self.bytes)

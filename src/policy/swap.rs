@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::{Deserialize, Serialize};
+
 use super::counts::VersionFigures;
 use super::fault::Fault;
 use super::version::{Digest, Version};
@@ -101,7 +103,7 @@ impl From<Fault> for SwapProblem {
 }
 
 /// How a version's time ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ending {
     /// Another one was put in its place.
     Replaced,

@@ -28,6 +28,18 @@ impl Digest {
     pub(super) const fn bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// Reads what `{:#}` writes.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut digest = [0; 32];
+        if text.len() != 2 * digest.len() || !text.is_ascii() {
+            return None;
+        }
+        for (place, byte) in digest.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * place..2 * place + 2)?, 16).ok()?;
+        }
+        Some(Self(digest))
+    }
 }
 
 impl fmt::Display for Digest {
@@ -52,6 +64,8 @@ pub(super) struct Version {
     pub(super) options: String,
     /// Of its file.
     pub(super) digest: Digest,
+    /// What was in the file: another program that goes on with this version may not find it there.
+    pub(super) code: Code,
     pub(super) pre: InstancePre<HostState>,
     pub(super) routing: routing::RoutingIndices,
     /// The optional interfaces, where the component exports them.
@@ -115,6 +129,7 @@ impl Version {
                 .then(|| script::EngineIndices::new(&pre))
                 .transpose()
                 .map_err(types)?,
+            code,
             pre,
             configure_fuel: 0,
         })

@@ -3,16 +3,16 @@
 //! Changes that come together are taken together, and what counts in the end is the content: the same
 //! bytes are never loaded twice.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::Chain;
 use super::version::Digest;
+use super::{Chain, lock};
 use crate::watching::{Folders, settled};
 
 /// Quiet for so long means that a change is complete.
@@ -22,7 +22,11 @@ const QUIET: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Watch {
     tell: Sender<Told>,
+    seen: Arc<Mutex<Seen>>,
 }
+
+/// The last content of each link's file, loaded or refused; none where there was no file.
+type Seen = HashMap<String, Option<Digest>>;
 
 #[derive(Debug)]
 enum Told {
@@ -42,6 +46,18 @@ impl Watch {
     /// # Errors
     /// When no thread or no watch can be had; in words.
     pub fn start(chain: Arc<Chain>, follow: bool) -> Result<Self, String> {
+        Self::resume(chain, follow, &BTreeMap::new())
+    }
+
+    /// Goes on with what the program before has seen.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn resume(
+        chain: Arc<Chain>,
+        follow: bool,
+        before: &BTreeMap<String, Option<String>>,
+    ) -> Result<Self, String> {
         let (tell, told) = mpsc::channel();
         let stir = tell.clone();
         let folders = follow
@@ -50,14 +66,26 @@ impl Watch {
             .map_err(|error| format!("policy files cannot be watched: {error}"))?;
         // What runs is what was seen: a file that has changed since it was loaded is loaded again.
         let live = chain.describe().links.into_iter();
-        let seen = live.map(|link| (link.name, link.digest)).collect();
-        let mut watching = Watching { chain, folders, seen };
+        let mut seen: Seen = live.map(|link| (link.name, link.digest)).collect();
+        // A version that was rolled back is not what is in its file, and stays all the same.
+        seen.extend(
+            before.iter().map(|(link, content)| (link.clone(), content.as_deref().and_then(Digest::parse))),
+        );
+        let seen = Arc::new(Mutex::new(seen));
+        let mut watching = Watching { chain, folders, seen: Arc::clone(&seen) };
         watching.follow();
         thread::Builder::new()
             .name("policy-watch".into())
             .spawn(move || watching.run(&told))
             .map_err(|error| format!("policy files cannot be watched: {error}"))?;
-        Ok(Self { tell })
+        Ok(Self { tell, seen })
+    }
+
+    /// What it has seen so far, for the next program.
+    #[must_use]
+    pub fn carry(&self) -> BTreeMap<String, Option<String>> {
+        let seen = lock(&self.seen);
+        seen.iter().map(|(link, content)| (link.clone(), content.map(|it| format!("{it:#}")))).collect()
     }
 
     /// Looks at every file now.
@@ -83,8 +111,7 @@ impl Drop for Watch {
 struct Watching {
     chain: Arc<Chain>,
     folders: Option<Folders>,
-    /// The last content of each link's file, loaded or refused; none where there was no file.
-    seen: HashMap<String, Option<Digest>>,
+    seen: Arc<Mutex<Seen>>,
 }
 
 impl Watching {
@@ -107,7 +134,7 @@ impl Watching {
     fn look(&mut self, again: bool) {
         for (link, path) in self.chain.files() {
             let content = content(&path);
-            let known = self.seen.insert(link.clone(), content);
+            let known = lock(&self.seen).insert(link.clone(), content);
             if known == Some(content) && !again {
                 continue;
             }

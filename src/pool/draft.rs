@@ -1,5 +1,6 @@
 //! A pool before it starts anything: what the configuration says, tried.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -9,12 +10,13 @@ use crate::config::{Config, Problems};
 use crate::listener::Servers;
 use crate::live::Live;
 use crate::observe::Observers;
-use crate::policy::{Chain, SessionOwner, Watch};
+use crate::policy::{Chain, PolicyLink, SessionOwner, Watch};
 use crate::route::Router;
 use crate::session::SessionTable;
 use crate::shadow::{Loaded, Shadows};
 use crate::telemetry::Telemetry;
-use crate::types::ServerId;
+use crate::types::{Roster, ServerId};
+use crate::upgrade::state;
 use crate::worker::node::Shim;
 use crate::worker::{Fatal, Fleet, Program, Reports, Terms};
 
@@ -25,6 +27,8 @@ pub struct Draft {
     pub policy: Arc<Chain>,
     shadow: Option<Loaded>,
     sessions: Arc<SessionTable>,
+    /// What the program before has seen of the policies' files.
+    seen: BTreeMap<String, Option<String>>,
 }
 
 /// What all pools share.
@@ -39,23 +43,40 @@ pub struct Common {
 }
 
 impl Draft {
-    /// Loads the policies; starts nothing.
+    /// Loads the policies; starts nothing. They go on where the program before has stopped, if there was
+    /// one.
     ///
     /// # Errors
     /// When a policy cannot be used.
-    pub fn load(name: Arc<str>, config: &Config) -> Result<Self, Problems> {
+    pub fn load(name: Arc<str>, config: &Config, before: Option<&state::Pool>) -> Result<Self, Problems> {
         let place = |key: &str| super::place(&name, key);
         let sessions = Arc::new(SessionTable::new(config.max_sessions, config.session_idle));
         let owner: Arc<dyn SessionOwner> = Arc::clone(&sessions) as _;
-        let policy = Chain::build(&config.policy, &config.policy_settings, &owner).map_err(|error| {
+        let settings = &config.policy_settings;
+        let policy = match before {
+            None => Chain::build(&config.policy, settings, &owner),
+            Some(before) => {
+                let state::Fleet { version, roster, .. } = &before.fleet;
+                let roster = Roster { version: *version, workers: roster.as_slice().into() };
+                Chain::resume(&config.policy, settings, &owner, &before.chain, &roster)
+            }
+        };
+        let policy = policy.map_err(|error| {
             Problems::one(place(&format!("policy {}", error.policy)), error.problem.to_string())
         })?;
-        let load = |link| Loaded::load(link, &config.policy_settings);
-        let shadow = config.shadow.as_ref().map(load).transpose();
-        let shadow = shadow.map_err(|error| {
-            Problems::one(place(&format!("shadow {}", error.policy)), error.problem.to_string())
-        })?;
-        Ok(Self { name, policy: Arc::new(policy), shadow, sessions })
+        let load = |link: &PolicyLink| Loaded::load(link, settings);
+        let shadow = match before.and_then(|before| before.shadow.in_place_of(config.shadow.as_ref())) {
+            // Somebody has set it by hand. It decides nothing, and its file may have gone since.
+            Some(live) => live.and_then(|link| {
+                let failed = |error| tracing::warn!(%error, "the shadow policy does not go on");
+                load(&link).map_err(failed).ok()
+            }),
+            None => config.shadow.as_ref().map(load).transpose().map_err(|error| {
+                Problems::one(place(&format!("shadow {}", error.policy)), error.problem.to_string())
+            })?,
+        };
+        let seen = before.map(|before| before.chain.seen.clone()).unwrap_or_default();
+        Ok(Self { name, policy: Arc::new(policy), shadow, sessions, seen })
     }
 
     /// Makes it ready for workers; still starts none.
@@ -63,8 +84,8 @@ impl Draft {
     /// # Errors
     /// When files cannot be watched or the shadow cannot run.
     pub fn build(self, config: &Config, common: &Common) -> Result<Pool, Problems> {
-        let Self { name, policy, shadow, sessions } = self;
-        let watch = Watch::start(Arc::clone(&policy), config.policy_watch)
+        let Self { name, policy, shadow, sessions, seen } = self;
+        let watch = Watch::resume(Arc::clone(&policy), config.policy_watch, &seen)
             .map_err(|error| Problems::one("policy-watch", error))?;
         let observers = Arc::<Observers>::default();
         let shadows =

@@ -128,7 +128,8 @@ impl Pool {
             (_, false) => None,
             (Some(shim), true) => Some(Arc::clone(shim)),
             (None, true) => {
-                let shim = node::Shim::write().map_err(|error| Problems::one("shim", error.to_string()))?;
+                let shim =
+                    node::Shim::resume(&[]).map_err(|error| Problems::one("shim", error.to_string()))?;
                 Some(Arc::new(shim))
             }
         };

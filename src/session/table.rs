@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::live::Live;
 use crate::types::WorkerId;
+use crate::upgrade::state;
 
 /// A session heard of more recently than this is in use: Engine.IO clients ask every 25 s.
 const SHORTEST_IDLE: Duration = Duration::from_secs(60);
@@ -23,6 +25,8 @@ pub struct SessionTable {
     inner: Mutex<Inner>,
     bounds: Live<Bounds>,
     began: Instant,
+    /// Its age in the programs before, in seconds.
+    before: AtomicU32,
 }
 
 /// How many sessions are remembered, and for how long.
@@ -80,7 +84,12 @@ impl SessionTable {
     /// when they are `idle`.
     #[must_use]
     pub fn new(limit: usize, idle: Duration) -> Self {
-        Self { inner: Mutex::default(), bounds: Live::new(Bounds { limit, idle }), began: Instant::now() }
+        Self {
+            inner: Mutex::default(),
+            bounds: Live::new(Bounds { limit, idle }),
+            began: Instant::now(),
+            before: AtomicU32::new(0),
+        }
     }
 
     /// Other bounds from now on. Sessions beyond a lower limit stay; no more are taken.
@@ -118,7 +127,8 @@ impl SessionTable {
 
     /// The second of the table's life.
     fn now(&self) -> u32 {
-        u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX)
+        let here = u32::try_from(self.began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        here.saturating_add(self.before.load(Ordering::Relaxed))
     }
 
     /// A worker announces a session. Whoever waits for it is told.
@@ -180,6 +190,33 @@ impl SessionTable {
         inner.owners.retain(|_, owner| owner.worker != worker);
         inner.fleeting.retain(|_, (owner, _)| owner.worker != worker);
         before - inner.len()
+    }
+
+    /// Every session, for the next program. Those who wait for one are not here.
+    #[must_use]
+    pub fn carry(&self) -> state::Sessions {
+        let inner = self.lock();
+        let owners =
+            inner.owners.iter().map(|(sid, Owner { worker, since })| (sid.to_string(), *worker, *since));
+        let fleeting = inner
+            .fleeting
+            .iter()
+            .map(|(sid, (Owner { worker, since }, seen))| (sid.to_string(), *worker, *since, seen.elapsed()));
+        state::Sessions { age: self.now(), owners: owners.collect(), fleeting: fleeting.collect() }
+    }
+
+    /// Goes on with the sessions of the program before.
+    pub fn resume(&self, carried: state::Sessions) {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        let state::Sessions { age, owners, fleeting } = carried;
+        self.before.store(age.saturating_sub(self.now()), Ordering::Relaxed);
+        let owner = |(sid, worker, since): (String, _, _)| (sid.into(), Owner { worker, since });
+        inner.owners.extend(owners.into_iter().map(owner));
+        inner.fleeting.extend(fleeting.into_iter().map(|(sid, worker, since, age)| {
+            (sid.into(), (Owner { worker, since }, now.checked_sub(age).unwrap_or(now)))
+        }));
+        inner.tidy_at = (inner.fleeting.len() * 2).max(LEAST_TIDY);
     }
 
     /// How many sessions are known.
@@ -310,6 +347,20 @@ mod tests {
         table.open("a", A);
         assert_eq!(table.open("b", A), Opened::Full);
         assert_eq!(table.open("a", A), Opened::Known);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_table_goes_on_with_its_sessions() {
+        let (before, after) = (SessionTable::new(10, IDLE), SessionTable::new(10, IDLE));
+        tokio::time::advance(IDLE * 2).await;
+        before.open("owned", A);
+        before.open_fleeting("fleeting", B);
+        tokio::time::advance(IDLE / 2).await;
+        after.resume(before.carry());
+        assert_eq!(after.look("owned"), before.look("owned"), "since the same time");
+        assert_eq!((after.glance("owned"), after.glance("fleeting"), after.len()), (Some(A), Some(B), 2));
+        tokio::time::advance(IDLE * 2 / 3).await;
+        assert_eq!((after.owner("owned"), after.owner("fleeting")), (Some(A), None), "idle since before");
     }
 
     #[tokio::test(start_paused = true)]

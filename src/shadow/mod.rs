@@ -165,6 +165,13 @@ impl Shadows {
         live.take().is_some()
     }
 
+    /// What runs, for the next program.
+    #[must_use]
+    pub fn policy(&self) -> Option<PolicyLink> {
+        let chain = Arc::clone(&lock(&self.live).as_ref()?.chain);
+        chain.policy()
+    }
+
     /// Looks at its file now.
     pub fn again(&self) {
         if let Some(shadow) = &*lock(&self.live) {
@@ -203,6 +210,8 @@ impl Asking {
     /// Asks until its tap is taken away.
     fn run(self) {
         sys::thread::give_way();
+        // A reload begins one from the main thread.
+        sys::signals::hold();
         while let Ok(first) = self.tapped.queue.recv() {
             self.take(&first.observation);
             while self.chain.in_service() {

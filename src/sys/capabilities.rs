@@ -37,6 +37,26 @@ pub fn keep_only(needed: &[Capability]) -> Result<Kept, String> {
     Ok(Kept { dropped: granted.len() - names.len(), kept: names })
 }
 
+/// Has the program that follows in this process keep what there is, which it would lose unless it is root's.
+/// To be taken back with [`keep_back`] when none follows.
+///
+/// # Errors
+/// In words, when the kernel refuses.
+pub fn hand_on() -> Result<(), String> {
+    let hand_on = || {
+        let kept = caps::read(None, CapSet::Permitted)?;
+        caps::set(None, CapSet::Inheritable, &kept)?;
+        caps::set(None, CapSet::Ambient, &kept)
+    };
+    hand_on().map_err(|error: caps::errors::CapsError| error.to_string())
+}
+
+/// Programs started from here on inherit none.
+pub fn keep_back() {
+    drop(caps::clear(None, CapSet::Ambient));
+    drop(caps::clear(None, CapSet::Inheritable));
+}
+
 /// No program that this process becomes or starts gets more rights than it has.
 ///
 /// # Errors

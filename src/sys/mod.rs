@@ -3,10 +3,13 @@
 
 pub mod account;
 pub mod capabilities;
+pub mod child;
 pub mod cpu;
+pub mod exec;
 pub mod limits;
 pub mod process;
 pub mod reactor;
+pub mod signals;
 pub mod socket;
 pub mod systemd;
 pub mod thread;

@@ -1,5 +1,6 @@
 //! Sockets that systemd has opened for this service.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,9 @@ pub struct Passed {
     /// For clients.
     listeners: Vec<OwnedFd>,
     /// Those with a meaning of their own: the setting, and where they are.
-    named: Vec<(&'static str, PathBuf, UnixListener)>,
+    named: Vec<(String, PathBuf, UnixListener)>,
+    /// Where those are or were, by setting.
+    places: BTreeMap<String, PathBuf>,
 }
 
 impl Passed {
@@ -39,6 +42,18 @@ impl Passed {
         problems.into_result(sockets)
     }
 
+    /// What was passed to the program before in this process, which has taken it all over.
+    #[must_use]
+    pub fn resume(places: &BTreeMap<String, PathBuf>) -> Self {
+        Self { places: places.clone(), ..Self::default() }
+    }
+
+    /// Where the sockets with a meaning of their own are, by setting.
+    #[must_use]
+    pub const fn places(&self) -> &BTreeMap<String, PathBuf> {
+        &self.places
+    }
+
     fn sort_in(&mut self, descriptor: OwnedFd, name: &str) -> Result<(), String> {
         let domain = domain(&descriptor)?;
         let Some((_, setting)) = NAMED.iter().find(|(known, _)| *known == name) else {
@@ -55,19 +70,20 @@ impl Passed {
         listener.set_nonblocking(true).map_err(text)?;
         let address = listener.local_addr().map_err(text)?;
         let path = address.as_pathname().ok_or("it has no path")?.to_owned();
-        self.named.push((setting, path, listener));
+        self.places.insert((*setting).to_owned(), path.clone());
+        self.named.push(((*setting).to_owned(), path, listener));
         Ok(())
     }
 
     /// Settings that follow from what was passed; whatever else is said wins over them.
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
-        let setting = |(key, path, _): &(&'static str, PathBuf, UnixListener)| Setting {
-            key: (*key).to_owned(),
+        let setting = |(key, path): (&String, &PathBuf)| Setting {
+            key: key.clone(),
             given: Given::Text(path.display().to_string()),
             origin: "the socket that systemd has passed".to_owned(),
         };
-        self.named.iter().map(setting).collect()
+        self.places.iter().map(setting).collect()
     }
 
     /// The sockets for clients.
@@ -78,7 +94,7 @@ impl Passed {
 
     /// The socket for a setting, when it is where the setting says.
     pub fn named(&mut self, setting: &str, path: &Path) -> Option<UnixListener> {
-        let place = self.named.iter().position(|(known, at, _)| *known == setting && at == path)?;
+        let place = self.named.iter().position(|(known, at, _)| known == setting && at == path)?;
         Some(self.named.swap_remove(place).2)
     }
 
@@ -90,7 +106,7 @@ impl Passed {
         let mut problems = Problems::default();
         for (setting, path, _) in &self.named {
             problems.add(
-                *setting,
+                setting,
                 format!("systemd has passed a socket at {}, and the setting says something else; leave one of them out", path.display()),
             );
         }

@@ -1,5 +1,6 @@
 //! Every figure sidetrack keeps, by name. The names are public: they appear in the log.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A number that only grows.
@@ -77,8 +78,21 @@ pub struct Refusals([ByStatus; Cause::ALL.len()]);
 
 impl Refusals {
     pub fn one(&self, cause: Cause, status: u16) {
+        self.add(cause, status, 1);
+    }
+
+    fn add(&self, cause: Cause, status: u16, count: u64) {
         if let Some(by_status) = self.0.get(cause as usize) {
-            by_status.one(status);
+            by_status.add(status, count);
+        }
+    }
+
+    /// Goes on from the counts of the program before. Causes that are none are left out.
+    pub fn resume(&self, counts: &[(String, u16, u64)]) {
+        for (name, status, count) in counts {
+            if let Some(cause) = Cause::ALL.into_iter().find(|cause| cause.name() == name) {
+                self.add(cause, *status, *count);
+            }
         }
     }
 
@@ -102,10 +116,10 @@ impl Default for ByStatus {
 }
 
 impl ByStatus {
-    /// Counts one; a status that is none of those is left out.
-    fn one(&self, status: u16) {
+    /// Counts so many; a status that is none of those is left out.
+    fn add(&self, status: u16, count: u64) {
         if let Some(counter) = status.checked_sub(400).and_then(|at| self.0.get(usize::from(at))) {
-            counter.one();
+            counter.add(count);
         }
     }
 
@@ -127,6 +141,11 @@ macro_rules! counters {
             /// Names and values, in the order of their declaration.
             pub fn snapshot(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 self.explained().map(|(name, _, count)| (name, count))
+            }
+
+            /// Goes on from the values of the program before. Names of figures that are none are left out.
+            pub fn resume(&self, values: &BTreeMap<String, u64>) {
+                $(self.$name.add(values.get(stringify!($name)).copied().unwrap_or(0));)+
             }
 
             /// Names, what they mean, and values.
@@ -203,4 +222,6 @@ counters! {
     relayed,
     /// Adapter messages lost because a worker did not read its channel.
     relay_dropped,
+    /// Upgrades: another program went on in this process, with everything.
+    upgrades,
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -126,12 +127,35 @@ pub enum Event<'a> {
         handed_off: u64,
         period: Duration,
     },
+    /// Another program has found itself fit, and is about to go on here.
+    Upgrading {
+        program: &'a Path,
+        version: &'a str,
+        check: Duration,
+        workers: usize,
+        sessions: usize,
+        /// Not in any worker's hands.
+        connections: usize,
+    },
+    /// It has gone on.
+    Upgraded {
+        before: &'a str,
+        /// Between the last thing that the program before did and the first one of this.
+        pause: Duration,
+    },
     HandedOff {
         peer: Option<SocketAddr>,
         worker: u32,
         session: bool,
         generation: u64,
     },
+}
+
+impl Event<'_> {
+    /// How a duration is told of something that is over.
+    fn millis(duration: Duration) -> String {
+        format!("{:.1} ms", duration.as_secs_f64() * 1e3)
+    }
 }
 
 /// A TLS client on a plain port is worth one warning, not one for each connection.
@@ -232,6 +256,15 @@ impl Telemetry {
                      connections among clients. Each move costs about as much as a new connection; let the proxy \
                      open one per client or close them after each request, or run with --keepalive close"
                 );
+            }
+            Event::Upgrading { program, version, check, workers, sessions, connections } => {
+                let (program, check) = (program.display(), Event::millis(check));
+                info!(%program, version, check, workers, sessions, connections, "upgrading");
+            }
+            Event::Upgraded { before, pause } => {
+                counters.upgrades.one();
+                let (version, pause) = (env!("CARGO_PKG_VERSION"), Event::millis(pause));
+                info!(before, version, pause, upgrades = counters.upgrades.get(), "upgraded");
             }
             Event::HandedOff { peer, worker, session, generation } => {
                 if let Some(span) = spans::current() {

@@ -3,18 +3,19 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
 use sidetrack_worker::wire::Luggage;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Head, Share};
+use super::Share;
 
 /// Names one server inside the workers: what one `listen()` call of the program asked for. The
 /// same in every worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ServerId(pub u32);
 
 /// What comes first on a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Opening {
     #[default]
     Request,
@@ -40,11 +41,4 @@ pub struct Accepted {
     pub permit: OwnedSemaphorePermit,
     /// One of those its client may have, where there is a limit.
     pub share: Option<Share>,
-}
-
-/// A connection whose request head is known. Nothing was consumed.
-#[derive(Debug)]
-pub struct Peeked {
-    pub accepted: Accepted,
-    pub head: Head,
 }

@@ -93,6 +93,11 @@ impl Head {
     }
 
     #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[must_use]
     pub fn method(&self) -> &str {
         self.text(&self.method)
     }

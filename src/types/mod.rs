@@ -7,7 +7,7 @@ mod request;
 mod share;
 mod worker;
 
-pub use connection::{Accepted, Opening, Peeked, ServerId};
+pub use connection::{Accepted, Opening, ServerId};
 pub use decision::{Decision, Refusal};
 pub use head::{Head, HeadError, Progress};
 pub use request::Request;

@@ -39,9 +39,24 @@ impl Shares {
         Some(Share { client, of: Arc::clone(self) })
     }
 
+    /// The share of a connection that had one before: also when a client now may have fewer.
+    #[must_use]
+    pub fn keep(self: &Arc<Self>, client: IpAddr) -> Share {
+        *self.lock().entry(client).or_default() += 1;
+        Share { client, of: Arc::clone(self) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
         // Nothing panics under the lock; were it so, the counts would still be whole.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Whose it is.
+    #[must_use]
+    pub const fn client(&self) -> IpAddr {
+        self.client
     }
 }
 

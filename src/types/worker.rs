@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 /// Names one worker process for as long as sidetrack runs. Never reused: a restarted worker in
 /// the same slot is a new worker with a new id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WorkerId(pub u32);
 
 impl fmt::Display for WorkerId {
@@ -15,7 +17,7 @@ impl fmt::Display for WorkerId {
 }
 
 /// What a policy is told about a worker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerInfo {
     pub id: WorkerId,
     /// The slot's name: `w0`, `w1`, …

@@ -36,6 +36,16 @@ impl Adapters {
         }
     }
 
+    /// A speaker and its worker, as they were noted before.
+    pub fn note(&mut self, name: String, worker: WorkerId) {
+        self.0.insert(name, worker);
+    }
+
+    /// Everybody noted.
+    pub fn names(&self) -> impl Iterator<Item = (&str, WorkerId)> {
+        self.0.iter().map(|(name, worker)| (name.as_str(), *worker))
+    }
+
     /// Forgets a worker that is no more.
     pub fn forget(&mut self, worker: WorkerId) {
         self.0.retain(|_, owner| *owner != worker);

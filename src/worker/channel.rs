@@ -55,6 +55,29 @@ impl Channel {
         Self { decoder: Decoder::new(LONGEST_LINE), outbound: Vec::new(), flushed: 0 }
     }
 
+    /// What was read and is no whole line yet, and the descriptors that came along.
+    pub fn unread(&self) -> (&[u8], impl Iterator<Item = Option<BorrowedFd<'_>>>) {
+        self.decoder.rest()
+    }
+
+    /// What waits to be written. It begins in the middle of a message, if one was written in part.
+    #[must_use]
+    pub fn unwritten(&self) -> &[u8] {
+        &self.outbound[self.flushed..]
+    }
+
+    /// Goes on where another one has stopped, with what it had left unread and unwritten.
+    pub fn resume(&mut self, unread: &[u8], descriptors: Vec<Option<OwnedFd>>, unwritten: &[u8]) {
+        self.decoder.push(unread, None);
+        for descriptor in descriptors {
+            match descriptor {
+                Some(descriptor) => self.decoder.push(&[], Some(descriptor)),
+                None => self.decoder.push_lost(),
+            }
+        }
+        self.outbound.extend_from_slice(unwritten);
+    }
+
     /// True when nothing waits to be written.
     #[must_use]
     pub fn idle(&self) -> bool {

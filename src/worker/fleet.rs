@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::adapter::{Adapters, Audience};
@@ -36,7 +37,7 @@ pub struct Fleet {
     pub(super) telemetry: Arc<Telemetry>,
     observers: Arc<Observers>,
     pub(super) reports: Reports,
-    members: Mutex<Members>,
+    pub(super) members: Mutex<Members>,
     /// The roster's version; whoever waits for a worker watches it.
     version: watch::Sender<u64>,
     returned: Mutex<VecDeque<Returned>>,
@@ -56,18 +57,22 @@ pub struct Reports {
 #[derive(Debug)]
 pub(super) struct Members {
     pub(super) workers: Vec<Arc<Worker>>,
-    roster: Roster,
+    pub(super) roster: Roster,
     /// The workers of the roster, in its order.
-    ready: Vec<Arc<Worker>>,
-    next_id: u32,
-    adapters: Adapters,
-    opened: Vec<ServerId>,
+    pub(super) ready: Vec<Arc<Worker>>,
+    pub(super) next_id: u32,
+    pub(super) adapters: Adapters,
+    pub(super) opened: Vec<ServerId>,
     /// Workers that get nothing new, and when they leave at the latest.
     pub(super) draining: HashMap<WorkerId, Option<Instant>>,
     /// Slots that nobody follows in when their worker has left.
     pub(super) vacant: HashSet<String>,
     /// Slots whose worker is to be followed by another one.
     pub(super) succession: HashMap<String, Succession>,
+    /// … those where the other one has been started, and when the one before leaves then at the latest.
+    pub(super) succeeding: HashMap<String, Option<Instant>>,
+    /// Processes started here whose channel is gone: worker and process id, slot.
+    pub(super) parting: Vec<(WorkerId, u32, String)>,
     pub(super) slots: Slots,
 }
 
@@ -97,7 +102,7 @@ pub struct HandedBack {
 }
 
 /// Why a connection came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// The worker ended before it had the connection.
     Died,
@@ -153,6 +158,8 @@ impl Fleet {
             draining: HashMap::new(),
             vacant: HashSet::new(),
             succession: HashMap::new(),
+            succeeding: HashMap::new(),
+            parting: Vec::new(),
             slots: Slots::default(),
         };
         Self {
@@ -251,12 +258,17 @@ impl Fleet {
     pub async fn returned(&self) -> Vec<Returned> {
         loop {
             let heard = self.returned_any.notified();
-            let list: Vec<_> = self.returned_list().drain(..).collect();
+            let list = self.take_returned();
             if !list.is_empty() {
                 return list;
             }
             heard.await;
         }
+    }
+
+    /// Those that have come back by now.
+    pub fn take_returned(&self) -> Vec<Returned> {
+        self.returned_list().drain(..).collect()
     }
 
     pub(super) fn give_back(&self, list: Vec<Box<Routed>>, why: Why, from: WorkerId) {
@@ -321,22 +333,37 @@ impl Fleet {
     pub(super) fn refresh(&self) {
         let version = {
             let mut members = self.lock();
-            let members = &mut *members;
-            let draining = &members.draining;
-            let settings = self.settings.now();
-            let info = |worker: &Arc<Worker>| {
-                let Facts { weight, labels } = settings.facts.get(&worker.slot).cloned().unwrap_or_default();
-                let (id, name) = (worker.id, worker.slot.clone());
-                let draining = draining.contains_key(&id);
-                WorkerInfo { id, name, weight, draining, labels }
-            };
-            let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
-            members.ready = members.workers.iter().filter(ready).cloned().collect();
-            let workers = members.ready.iter().map(info).collect();
+            let (ready, workers) = self.eligible(&members);
+            members.ready = ready;
             members.roster = Roster { version: members.roster.version + 1, workers };
             members.roster.version
         };
         self.version.send_replace(version);
+    }
+
+    /// The same, where it would be another one.
+    pub(super) fn refresh_if_changed(&self) {
+        let members = self.lock();
+        let changed = self.eligible(&members).1 != members.roster.workers;
+        drop(members);
+        if changed {
+            self.refresh();
+        }
+    }
+
+    /// The workers that may be chosen, and what is told of them.
+    fn eligible(&self, members: &Members) -> (Vec<Arc<Worker>>, Arc<[WorkerInfo]>) {
+        let settings = self.settings.now();
+        let info = |worker: &Arc<Worker>| {
+            let Facts { weight, labels } = settings.facts.get(&worker.slot).cloned().unwrap_or_default();
+            let (id, name) = (worker.id, worker.slot.clone());
+            let draining = members.draining.contains_key(&id);
+            WorkerInfo { id, name, weight, draining, labels }
+        };
+        let ready = |worker: &&Arc<Worker>| worker.lock().profile.standing == Standing::Ready;
+        let ready: Vec<_> = members.workers.iter().filter(ready).cloned().collect();
+        let workers = ready.iter().map(info).collect();
+        (ready, workers)
     }
 
     /// A slot gets nothing new from now on. Its worker, if it was started here, leaves when it has nothing
@@ -430,6 +457,27 @@ impl Fleet {
     /// Takes the order to have a slot's worker followed by another one.
     pub(super) fn succession(&self, slot: &str) -> Option<Succession> {
         self.lock().succession.remove(slot)
+    }
+
+    /// It is being carried out, …
+    pub(super) fn succeeding(&self, slot: &str, order: &Succession) {
+        self.lock().succeeding.insert(slot.to_owned(), order.deadline);
+    }
+
+    /// … or has come to an end.
+    pub(super) fn succeeded(&self, slot: &str) {
+        self.lock().succeeding.remove(slot);
+    }
+
+    /// A worker's channel is gone, and its process is waited for.
+    pub(super) fn parts(&self, worker: &Worker) {
+        self.lock().parting.push((worker.id, worker.pid, worker.slot.clone()));
+        self.remove(worker);
+    }
+
+    /// A worker's process is gone.
+    pub(super) fn parted(&self, worker: WorkerId) {
+        self.lock().parting.retain(|(id, ..)| *id != worker);
     }
 
     /// The youngest worker of a slot, and whether it is ready.

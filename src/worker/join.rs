@@ -29,7 +29,7 @@ use crate::drain::{Phase, Phases};
 use crate::live::Live;
 use crate::policy;
 use crate::session::SessionKey;
-use crate::sys::unix::{self, SocketFile};
+use crate::sys::unix::{self, Door, SocketFile};
 use crate::telemetry::Event;
 
 /// How long a joining worker may take to say who it is.
@@ -57,7 +57,7 @@ pub struct JoinSettings {
 pub struct JoinSocket {
     listener: UnixListener,
     /// Ours to remove, unless systemd has opened the socket.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     group: Option<Gid>,
 }
 
@@ -87,9 +87,9 @@ impl JoinSocket {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn bind(settings: &JoinSettings, opened: Option<StdListener>) -> io::Result<Self> {
-        let group = settings.group.as_deref().map(known_group).transpose()?;
+        let group = Self::group(settings)?;
         if let Some(listener) = opened {
-            return Ok(Self { listener: UnixListener::from_std(listener)?, _file: None, group });
+            return Ok(Self { listener: UnixListener::from_std(listener)?, file: None, group });
         }
         let (listener, file) = unix::bind(&settings.path)?;
         // Between the two calls others may connect; whoever does is looked at all the same.
@@ -98,12 +98,41 @@ impl JoinSocket {
         if let Some(group) = group {
             chown(file.path(), None, Some(group))?;
         }
-        Ok(Self { listener: UnixListener::from_std(listener)?, _file: Some(file), group })
+        Ok(Self { listener: UnixListener::from_std(listener)?, file: Some(file), group })
+    }
+
+    fn group(settings: &JoinSettings) -> io::Result<Option<Gid>> {
+        settings.group.as_deref().map(known_group).transpose()
+    }
+
+    /// The socket as the program before has opened it.
+    ///
+    /// # Errors
+    /// When the group cannot be used, or the socket not be watched.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub fn resume(settings: &JoinSettings, door: Door) -> io::Result<Self> {
+        let (listener, file) = door.open();
+        Ok(Self { listener: UnixListener::from_std(listener)?, file, group: Self::group(settings)? })
+    }
+
+    /// A descriptor of it to go along to the next program.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub fn door(&self) -> io::Result<Door> {
+        Door::of(&self.listener, self.file.is_some())
     }
 
     /// Takes workers in until the run drains, then waits for the last of them to leave.
     pub async fn serve(self, fleet: Arc<Fleet>, terms: Live<Terms>, mut phases: Phases) {
         let mut guests = JoinSet::new();
+        // Taken in by the program before.
+        for worker in fleet.workers().into_iter().filter(|worker| worker.origin == Origin::Joined) {
+            let (fleet, phases) = (Arc::clone(&fleet), phases.clone());
+            guests.spawn(async move { stay(&fleet, &worker, phases).await });
+        }
         loop {
             tokio::select! {
                 accepted = self.listener.accept(), if guests.len() < MOST_GUESTS => match accepted {
@@ -136,22 +165,8 @@ impl Guest {
             Ok(worker) => worker,
             Err(reason) => return fleet.telemetry.emit(Event::JoinRefused { reason: &reason }),
         };
-        let (slot, pid) = (worker.slot.as_str(), worker.pid);
-        fleet.telemetry.emit(Event::WorkerJoined { worker: slot, pid });
-        let mut draining = phases.clone();
-        let reason = tokio::select! {
-            departure = attend(fleet, &worker) => {
-                let reason = departure.to_string();
-                part(&worker, &departure);
-                reason
-            }
-            () = draining.reached(Phase::Draining) => leave(fleet, &worker, phases.clone()).await,
-        };
-        fleet.remove(&worker);
-        if phases.now() < Phase::Draining {
-            fleet.notice(policy::Event::WorkerFailed { worker: worker.id });
-        }
-        fleet.telemetry.emit(Event::WorkerLeft { worker: slot, reason: &reason });
+        fleet.telemetry.emit(Event::WorkerJoined { worker: &worker.slot, pid: worker.pid });
+        stay(fleet, &worker, phases).await;
     }
 
     /// Makes a worker of whoever has connected.
@@ -224,6 +239,24 @@ impl Guest {
         let wanted = if wanted.starts_with(prefix) { wanted } else { format!("{prefix}{wanted}") };
         if free(&wanted) { Ok(wanted) } else { Err(format!("the slot {wanted} is taken")) }
     }
+}
+
+/// A guest's time here.
+async fn stay(fleet: &Fleet, worker: &Worker, phases: Phases) {
+    let mut draining = phases.clone();
+    let reason = tokio::select! {
+        departure = attend(fleet, worker) => {
+            let reason = departure.to_string();
+            part(worker, &departure);
+            reason
+        }
+        () = draining.reached(Phase::Draining) => leave(fleet, worker, phases.clone()).await,
+    };
+    fleet.remove(worker);
+    if phases.now() < Phase::Draining {
+        fleet.notice(policy::Event::WorkerFailed { worker: worker.id });
+    }
+    fleet.telemetry.emit(Event::WorkerLeft { worker: &worker.slot, reason: &reason });
 }
 
 /// The run ends: the worker finishes what it has, then leaves.

@@ -7,6 +7,8 @@
 mod adapter;
 mod attend;
 mod backoff;
+mod begun;
+mod carry;
 mod census;
 mod channel;
 mod dialogue;
@@ -35,8 +37,10 @@ pub use worker::Standing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Where a worker comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Started here, in a slot of the configuration.
     Started,

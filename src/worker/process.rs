@@ -13,13 +13,14 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use sidetrack_worker::{Keepalive, wire};
-use tokio::process::{Child, Command};
 
 use super::node::Shim;
 use crate::session::SessionKey;
 use crate::sys;
 use crate::sys::account::Account;
+use crate::sys::child::Child;
 use crate::types::WorkerId;
+use crate::upgrade;
 
 /// What runs in every slot.
 #[derive(Debug, Clone)]
@@ -92,6 +93,7 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
     for variable in sys::systemd::PRIVATE {
         command.env_remove(variable);
     }
+    upgrade::forget(&mut command);
     if let Some(folder) = &program.folder {
         command.current_dir(folder);
     }
@@ -100,8 +102,7 @@ pub fn start(program: &Program, slot: &str, id: WorkerId) -> io::Result<(Child, 
     }
     command.envs(program.environment.iter().map(|(name, value)| (name, value)));
     place.tell(&mut command, theirs.as_raw_fd(), program.shim.as_deref());
-    let child = Command::from(command).spawn()?;
-    Ok((child, ours))
+    Ok((Child::of(command.spawn()?.id()), ours))
 }
 
 /// A worker's number as Node wants it: above 0.

@@ -23,6 +23,17 @@ impl Slots {
     pub(super) fn keeps(&self, slot: &str) -> bool {
         self.kept.contains(slot) && !self.closing.contains(slot)
     }
+
+    /// Those that go with their worker.
+    pub(super) fn closing(&self) -> impl Iterator<Item = &String> {
+        self.closing.iter()
+    }
+
+    /// Goes on with those that went in the program before; somebody is to keep them until then.
+    pub(super) fn resume(&mut self, closing: Vec<String>) {
+        self.kept.extend(closing.iter().cloned());
+        self.closing.extend(closing);
+    }
 }
 
 /// A slot that cannot be opened.
@@ -80,6 +91,12 @@ impl Fleet {
         }
         self.refresh();
         fresh
+    }
+
+    /// Slots that go with their worker.
+    #[must_use]
+    pub fn closing(&self) -> Vec<String> {
+        self.lock().slots.closing().cloned().collect()
     }
 
     /// How many slots there are to be.

@@ -1,18 +1,20 @@
 //! Keeping one slot filled: start, attend, replace, and give up loudly.
 
 use std::io;
+use std::ops::ControlFlow;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use nix::sys::signal::Signal;
-use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use super::Origin;
 use super::attend::{Departure, attend};
 use super::backoff::Backoff;
+use super::begun::{Begun, Found};
 use super::dialogue::{self, Ended};
 use super::fleet::Fleet;
 use super::process::{self, Program};
@@ -22,7 +24,9 @@ use crate::drain::{Phase, Phases};
 use crate::listener::BindError;
 use crate::live::Live;
 use crate::policy;
+use crate::sys::child::Child;
 use crate::telemetry::Event;
+use crate::types::WorkerId;
 
 /// How long a worker that has closed its channel, or was told to end, may take to be gone.
 const PARTING: Duration = Duration::from_secs(2);
@@ -57,25 +61,39 @@ struct End {
     retired: bool,
 }
 
+/// A worker's life, from its start or from where the program before has left it.
+type Life<'a> = Pin<Box<dyn Future<Output = io::Result<End>> + Send + 'a>>;
+
 /// Keeps a slot filled until the run drains, the slot is closed, or it is given up.
 pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut phases: Phases) {
     let mut backoff = Backoff::default();
-    // Workers that have been followed, and finish what they have.
-    let mut before = FuturesUnordered::new();
     let seen = phases.clone();
-    let life = || Box::pin(run(&fleet, &program, &slot, seen.clone()));
-    while phases.now() < Phase::Draining {
-        // Whoever wants another worker gets one.
-        drop(fleet.succession(&slot));
-        let mut present = life();
+    let fresh = || -> Life<'_> { Box::pin(run(&fleet, &program, &slot, seen.clone())) };
+    let found = |found: Found| -> Life<'_> { Box::pin(go_on(&fleet, &slot, found, seen.clone())) };
+    let Begun { mut present, mut successor, before } = Begun::find(&fleet, &slot);
+    // Workers that have been followed, and finish what they have.
+    let mut before: FuturesUnordered<_> = before.into_iter().map(found).collect();
+    let empty = present.is_none() && fleet.is_vacant(&slot);
+    let kept = !empty || vacant(&fleet, &slot, &mut phases).await.is_continue();
+    while kept && phases.now() < Phase::Draining {
+        if present.is_none() {
+            // Whoever wants another worker gets one.
+            drop(fleet.succession(&slot));
+        }
+        let mut id = present.as_ref().and_then(Found::id);
+        let mut present = present.take().map_or_else(fresh, found);
         let end = loop {
             tokio::select! {
                 end = &mut present => break end,
                 Some(end) = before.next() => left(&fleet, &slot, end),
                 order = until(&fleet, || fleet.succession(&slot)) => {
-                    if let Some(old) = succeed(&fleet, &slot, &mut present, life(), order).await {
+                    fleet.succeeding(&slot, &order);
+                    let old = id.take().or_else(|| fleet.youngest(&slot).map(|(id, _)| id));
+                    let next = successor.take().map_or_else(fresh, found);
+                    if let Some(old) = succeed(&fleet, &slot, (&mut present, old), next, order).await {
                         before.push(old);
                     }
+                    fleet.succeeded(&slot);
                 }
             }
         };
@@ -92,10 +110,9 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
         // One that dies while its slot is being drained has left, too.
         if end.retired || fleet.is_vacant(&slot) {
             fleet.telemetry.emit(Event::WorkerRetired { worker: &slot, reason: &end.reason, vacant: true });
-            tokio::select! {
-                () = closed(&fleet, &slot) => break,
-                () = until(&fleet, || (!fleet.is_vacant(&slot)).then_some(())) => continue,
-                () = phases.reached(Phase::Draining) => break,
+            match vacant(&fleet, &slot, &mut phases).await {
+                ControlFlow::Continue(()) => continue,
+                ControlFlow::Break(()) => break,
             }
         }
         fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason });
@@ -124,6 +141,15 @@ async fn closed(fleet: &Fleet, slot: &str) {
     until(fleet, || fleet.is_closing(slot).then_some(())).await;
 }
 
+/// Waits until somebody is to follow in a slot, or nobody any more.
+async fn vacant(fleet: &Fleet, slot: &str, phases: &mut Phases) -> ControlFlow<()> {
+    tokio::select! {
+        () = closed(fleet, slot) => ControlFlow::Break(()),
+        () = until(fleet, || (!fleet.is_vacant(slot)).then_some(())) => ControlFlow::Continue(()),
+        () = phases.reached(Phase::Draining) => ControlFlow::Break(()),
+    }
+}
+
 /// A worker that was followed is gone.
 fn left(fleet: &Fleet, slot: &str, end: io::Result<End>) {
     let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
@@ -135,11 +161,10 @@ fn left(fleet: &Fleet, slot: &str, end: io::Result<End>) {
 async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
     fleet: &Fleet,
     slot: &str,
-    present: &mut L,
+    (present, old): (&mut L, Option<WorkerId>),
     mut successor: L,
     order: Succession,
 ) -> Option<L> {
-    let old = fleet.youngest(slot).map(|(id, _)| id);
     let ready = || fleet.youngest(slot).filter(|(id, ready)| *ready && Some(*id) > old);
     let (id, _) = tokio::select! {
         youngest = until(fleet, ready) => youngest,
@@ -173,30 +198,65 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
 }
 
 /// One worker's life.
-async fn run(fleet: &Fleet, program: &Live<Program>, slot: &str, mut phases: Phases) -> io::Result<End> {
+async fn run(fleet: &Fleet, program: &Live<Program>, slot: &str, phases: Phases) -> io::Result<End> {
     let id = fleet.next_id();
-    let (mut child, socket) = process::start(&program.now(), slot, id)?;
-    let worker = fleet.add(id, slot, child.id().unwrap_or_default(), socket, Origin::Started);
+    let (child, socket) = process::start(&program.now(), slot, id)?;
+    let worker = fleet.add(id, slot, child.id(), socket, Origin::Started);
     fleet.telemetry.emit(Event::WorkerStarted { worker: slot, pid: worker.pid });
+    Ok(serve(fleet, &worker, child, phases).await)
+}
 
+/// The life of a worker that the program before has started.
+async fn go_on(fleet: &Fleet, slot: &str, found: Found, phases: Phases) -> io::Result<End> {
+    match found {
+        Found::Worker(worker) => {
+            let child = Child::of(worker.pid);
+            Ok(serve(fleet, &worker, child, phases).await)
+        }
+        Found::Parting(id, pid) => {
+            let mut child = Child::of(pid);
+            let reason = match timeout(PARTING, child.wait()).await {
+                Ok(status) => describe(status),
+                Err(_) => {
+                    end(&mut child).await;
+                    "the worker closed its channel".to_owned()
+                }
+            };
+            tracing::debug!(slot, pid, reason, "a process of the program before has ended");
+            fleet.parted(id);
+            process::signal(pid, Signal::SIGTERM);
+            fleet.notice(policy::Event::WorkerFailed { worker: id });
+            Ok(End { ready_for: None, reason, retired: false })
+        }
+    }
+}
+
+async fn serve(fleet: &Fleet, worker: &Worker, mut child: Child, mut phases: Phases) -> End {
     let mut draining = phases.clone();
-    let mut retired = false;
-    let reason = tokio::select! {
-        departure = attend(fleet, &worker) => depart(fleet, &worker, &mut child, &departure).await,
-        () = draining.reached(Phase::Draining) => drain(fleet, &worker, &mut child, &mut phases).await,
-        () = emptied(fleet, &worker) => {
-            retired = true;
-            part(fleet, &worker, &mut child, sleep(PARTING), sleep(PARTING * 2)).await
+    // By the program before, and then it has had nothing left to do.
+    let mut retired = worker.lock().asked;
+    let child = &mut child;
+    let reason = if retired {
+        part(fleet, worker, child, sleep(PARTING), sleep(PARTING * 2)).await
+    } else {
+        tokio::select! {
+          departure = attend(fleet, worker) => depart(fleet, worker, child, &departure).await,
+          () = draining.reached(Phase::Draining) => drain(fleet, worker, child, &mut phases).await,
+          () = emptied(fleet, worker) => {
+              retired = true;
+              part(fleet, worker, child, sleep(PARTING), sleep(PARTING * 2)).await
+          }
         }
     };
     let ready_since = worker.lock().profile.ready_since;
-    fleet.remove(&worker);
+    fleet.remove(worker);
+    fleet.parted(worker.id);
     // What it started and left behind, such as the server of an `npm start`, would go on listening.
     process::signal(worker.pid, Signal::SIGTERM);
     if phases.now() < Phase::Draining {
-        fleet.notice(policy::Event::WorkerFailed { worker: id });
+        fleet.notice(policy::Event::WorkerFailed { worker: worker.id });
     }
-    Ok(End { ready_for: ready_since.map(|since| since.elapsed()), reason, retired })
+    End { ready_for: ready_since.map(|since| since.elapsed()), reason, retired }
 }
 
 /// The channel is gone, or the worker must be: no connection can reach it any more. What it has
@@ -204,11 +264,11 @@ async fn run(fleet: &Fleet, program: &Live<Program>, slot: &str, mut phases: Pha
 async fn depart(fleet: &Fleet, worker: &Worker, child: &mut Child, departure: &Departure) -> String {
     match departure {
         Departure::Channel(Ended::Closed | Ended::Broken(_)) => {
-            fleet.remove(worker);
+            fleet.parts(worker);
             match timeout(PARTING, child.wait()).await {
                 Ok(status) => describe(status),
                 Err(_) => {
-                    end(worker, child).await;
+                    end(child).await;
                     departure.to_string()
                 }
             }
@@ -298,10 +358,10 @@ async fn part(
 }
 
 /// Ends a worker that does not end by itself.
-async fn end(worker: &Worker, child: &mut Child) {
-    process::signal(worker.pid, Signal::SIGTERM);
+async fn end(child: &mut Child) {
+    process::signal(child.id(), Signal::SIGTERM);
     if timeout(PARTING, child.wait()).await.is_err() {
-        process::signal(worker.pid, Signal::SIGKILL);
+        process::signal(child.id(), Signal::SIGKILL);
         drop(child.wait().await);
     }
 }

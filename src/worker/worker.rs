@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sidetrack_worker::wire::{ServerQuery, encode};
 use tokio::sync::Notify;
 
@@ -59,7 +60,9 @@ pub struct State {
     pub profile: Profile,
     /// The last descriptor met a limit that no socket tells the end of.
     crowded: bool,
-    sequence: u64,
+    pub sequence: u64,
+    /// It was asked to leave.
+    pub asked: bool,
     message: Vec<u8>,
 }
 
@@ -103,7 +106,7 @@ pub struct Pending {
 }
 
 /// Whether a worker may be chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Standing {
     /// Not ready yet, or no longer: its servers are closed.
     #[default]
@@ -150,6 +153,18 @@ impl Load {
         self.sessions().saturating_add(self.sockets())
     }
 
+    /// Sessions and sockets, below zero where an end was heard of before its beginning.
+    #[must_use]
+    pub fn exact(&self) -> (i64, i64) {
+        (self.sessions.load(Ordering::Relaxed), self.sockets.load(Ordering::Relaxed))
+    }
+
+    /// Goes on from these.
+    pub fn set(&self, sessions: i64, sockets: i64) {
+        self.sessions.store(sessions, Ordering::Relaxed);
+        self.sockets.store(sockets, Ordering::Relaxed);
+    }
+
     pub fn session_opened(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }
@@ -191,6 +206,7 @@ impl Worker {
             profile: Profile::default(),
             crowded: false,
             sequence: 0,
+            asked: false,
             message: Vec::new(),
         };
         let (load, nudge) = (Load::default(), Notify::new());
@@ -269,6 +285,9 @@ impl Worker {
     pub fn ask_to_leave(&self) {
         let mut state = self.lock();
         state.profile.standing = Standing::Leaving;
+        if std::mem::replace(&mut state.asked, true) {
+            return;
+        }
         let sequence = state.next_sequence();
         state.channel.say(&encode::disconnect(sequence));
         drop(state);

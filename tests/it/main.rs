@@ -39,4 +39,5 @@ mod stop;
 mod suites;
 mod support;
 mod systemd;
+mod upgrade;
 mod watch;

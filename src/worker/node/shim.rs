@@ -44,23 +44,53 @@ const SOURCES: &[(&str, &str)] = sources![
 /// The shim as files that Node can load.
 #[derive(Debug)]
 pub struct Shim {
-    // Held for its drop: it removes the folder.
-    _folder: Option<tempfile::TempDir>,
+    /// Its own, and those of programs before whose workers may still live; none when it stays.
+    folders: Vec<Folder>,
     path: PathBuf,
 }
 
+/// A folder that goes with the value.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is in a folder for temporary files.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
 impl Shim {
-    /// Writes the shim into a folder of its own that nobody else can write. The folder goes with the value.
+    /// Writes the shim into a folder of its own that nobody else can write, unless the last folder of the
+    /// programs before holds these very sources. All of them go with the value.
     ///
     /// # Errors
     /// When the folder for temporary files cannot be written.
-    pub fn write() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("sidetrack-").tempdir()?;
+    pub fn resume(before: &[PathBuf]) -> io::Result<Self> {
+        let mut folders: Vec<_> = before.iter().cloned().map(Folder).collect();
+        let prefix = format!("sidetrack-{}-", version());
+        let same = |folder: &&Folder| {
+            let named = folder.0.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+            named && folder.0.join(ENTRY).is_file()
+        };
+        if let Some(folder) = folders.last().filter(same) {
+            let path = folder.0.join(ENTRY);
+            return Ok(Self { folders, path });
+        }
+        let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         write_into(folder.path())?;
         // Workers may run as another user.
         open_to_read(folder.path(), 0o755)?;
-        let path = folder.path().join(ENTRY);
-        Ok(Self { _folder: Some(folder), path })
+        let folder = folder.keep();
+        let path = folder.join(ENTRY);
+        folders.push(Folder(folder));
+        Ok(Self { folders, path })
+    }
+
+    /// The folders, for the next program.
+    #[must_use]
+    pub fn carry(&self) -> Vec<PathBuf> {
+        self.folders.iter().map(|folder| folder.0.clone()).collect()
     }
 
     /// Writes the shim into a folder that stays, one for each user and version: for a process that
@@ -87,7 +117,7 @@ impl Shim {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         write_into(&folder)?;
-        Ok(Self { _folder: None, path: folder.join(ENTRY) })
+        Ok(Self { folders: Vec::new(), path: folder.join(ENTRY) })
     }
 
     /// `NODE_OPTIONS` for a worker: what the user has set, and our preload.
@@ -138,6 +168,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_next_program_goes_on_with_the_same_files_and_removes_all_in_the_end() {
+        let first = Shim::resume(&[]).unwrap();
+        let (path, old) = (first.path.clone(), tempfile::tempdir().unwrap().keep());
+        let second = Shim::resume(&first.carry()).unwrap();
+        assert_eq!((&second.path, second.carry()), (&path, first.carry()));
+        let third = Shim::resume(std::slice::from_ref(&old)).unwrap();
+        assert!(third.path.is_file() && third.path != path && third.carry().len() == 2, "other sources");
+        std::mem::forget(first);
+        drop((second, third));
+        assert!(!path.exists() && !old.exists());
+    }
+
+    #[test]
     fn what_stays_is_found_again_and_a_strangers_folder_is_not_used() {
         let base = tempfile::tempdir().unwrap();
         let first = Shim::install_in(base.path()).unwrap();
@@ -165,14 +208,14 @@ mod tests {
             names
         };
         let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk/node/lib");
-        let shim = Shim::write().unwrap();
+        let shim = Shim::resume(&[]).unwrap();
         assert_eq!(names(shim.path.parent().unwrap()), names(&package));
         assert!(shim.path.is_file());
     }
 
     #[test]
     fn the_users_options_stay() {
-        let shim = Shim::write().unwrap();
+        let shim = Shim::resume(&[]).unwrap();
         let options = shim.node_options(Some(OsStr::new("--max-old-space-size=64")));
         let options = options.to_str().unwrap();
         assert!(options.starts_with("--max-old-space-size=64 --require \"/"), "{options}");

@@ -1,7 +1,7 @@
 //! Bytes to lines, and the descriptors that came along.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// Cuts a byte stream into lines without their newline.
 ///
@@ -91,6 +91,13 @@ impl Decoder {
     pub fn descriptors(&self) -> usize {
         self.descriptors.len()
     }
+
+    /// What was pushed and not yet read: bytes, and descriptors in order, none for one that was lost.
+    /// Pushed into another decoder, it goes on as this one would.
+    pub fn rest(&self) -> (&[u8], impl Iterator<Item = Option<BorrowedFd<'_>>>) {
+        let descriptors = self.descriptors.iter().map(|descriptor| descriptor.as_ref().map(|it| it.as_fd()));
+        (&self.buffer[self.start..], descriptors)
+    }
 }
 
 #[cfg(test)]
@@ -111,6 +118,22 @@ mod tests {
             }
             assert_eq!(lines, [&b"{\"a\":1}"[..], b"", b"{\"b\":2}"], "pieces of {size}");
         }
+    }
+
+    #[test]
+    fn another_decoder_goes_on_with_the_rest() {
+        let mut before = Decoder::new(64);
+        let descriptor = || std::io::pipe().unwrap().0.into();
+        before.push(b"whole\nha", [descriptor()]);
+        before.push_lost();
+        assert_eq!(before.next_line(), Ok(Some(&b"whole"[..])));
+        let mut after = Decoder::new(64);
+        let (rest, descriptors) = before.rest();
+        after.push(rest, None);
+        assert_eq!(descriptors.map(|it| it.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(after.next_line(), Ok(None));
+        after.push(b"lf\n", None);
+        assert_eq!(after.next_line(), Ok(Some(&b"half"[..])));
     }
 
     #[test]
