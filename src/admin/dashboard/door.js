@@ -25,10 +25,12 @@ export async function ask(path, body) {
   // Policies may have to be compiled before an order is carried out.
   const signal = AbortSignal.timeout(body === undefined ? PATIENCE : 10 * PATIENCE);
   for (;;) {
+    const tried = token();
     const response = await fetch(path, { ...sent, signal, headers: headers({ 'content-type': 'application/json' }) });
     if (response.status === 401) {
       const { error } = await response.json();
-      await enter(token() ? error : '');
+      // Another one may have been entered while this answer was on its way: then that one is tried.
+      if (entering || token() === tried) await enter(tried ? error : '');
       if (signal.aborted) return ask(path, body);
       continue;
     }
