@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sidetrack_worker::wire::ServerQuery;
 
 use super::fleet::Fleet;
-use super::roll::Succession;
+use super::turnover::Succession;
 use super::worker::{Parcel, Pending, Profile, State, Worker};
 use crate::handoff::{Routed, Window};
 use crate::types::Roster;

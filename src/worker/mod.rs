@@ -21,17 +21,19 @@ mod process;
 mod roll;
 mod scale;
 pub mod supervisor;
+mod turnover;
 #[expect(clippy::module_inception, reason = "the folder is about workers, the file is the worker")]
 mod worker;
 
 pub use backoff::Restarts;
 pub use census::WorkerReport;
-pub use fleet::{Fleet, HandedBack, Reports, Returned, Undelivered, UnknownSlot, Why};
+pub use fleet::{Fleet, HandedBack, Reports, Returned, Undelivered, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
 pub use roll::Rolled;
 pub use scale::TakenSlot;
 pub use supervisor::Fatal;
+pub use turnover::UnknownSlot;
 pub use worker::Standing;
 
 use std::collections::BTreeMap;

@@ -5,24 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::fleet::Fleet;
-
-/// An order to have a slot's worker followed by another one.
-#[derive(Debug)]
-pub(super) struct Succession {
-    /// When the one before leaves at the latest.
-    pub(super) deadline: Option<Instant>,
-    /// Who wants to know what comes of it.
-    pub(super) told: Option<oneshot::Sender<Result<(), String>>>,
-}
-
-impl Succession {
-    pub(super) fn tell(self, outcome: Result<(), String>) {
-        if let Some(told) = self.told {
-            // Whoever asked may have gone.
-            let _ = told.send(outcome);
-        }
-    }
-}
+use super::turnover::Succession;
 
 /// What came of a rolling restart.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -18,7 +18,7 @@ use super::begun::{Begun, Found};
 use super::dialogue::{self, Ended};
 use super::fleet::Fleet;
 use super::process::{self, Program};
-use super::roll::Succession;
+use super::turnover::Succession;
 use super::worker::Worker;
 use crate::drain::{Phase, Phases};
 use crate::listener::BindError;

@@ -1,0 +1,161 @@
+//! Who leaves a slot, and who follows there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::Origin;
+use super::fleet::{Fleet, Members};
+use super::worker::Worker;
+use crate::types::WorkerId;
+
+/// An order to have a slot's worker followed by another one.
+#[derive(Debug)]
+pub(super) struct Succession {
+    /// When the one before leaves at the latest.
+    pub(super) deadline: Option<Instant>,
+    /// Who wants to know what comes of it.
+    pub(super) told: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+impl Succession {
+    pub(super) fn tell(self, outcome: Result<(), String>) {
+        if let Some(told) = self.told {
+            // Whoever asked may have gone.
+            let _ = told.send(outcome);
+        }
+    }
+}
+
+/// An order about a slot that cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{slot}` is none of the workers ({}), or not in such a state (draining: {})", known.join(", "), if draining.is_empty() { "none".to_owned() } else { draining.join(", ") })]
+pub struct UnknownSlot {
+    pub slot: String,
+    pub known: Vec<String>,
+    pub draining: Vec<String>,
+}
+
+impl Fleet {
+    /// A slot gets nothing new from now on. Its worker, if it was started here, leaves when it has nothing
+    /// left to do, or at the deadline, and nobody follows it until [`undrain`](Self::undrain).
+    ///
+    /// # Errors
+    /// When nobody has the slot.
+    pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+        self.retire(slot, WorkerId(u32::MAX), deadline)?;
+        // In time: its worker leaves no sooner than this returns.
+        self.lock().vacant.insert(slot.to_owned());
+        Ok(())
+    }
+
+    /// A slot takes part again; when its worker has left, another one is started.
+    ///
+    /// # Errors
+    /// When it was not draining.
+    pub fn undrain(&self, slot: &str) -> Result<(), UnknownSlot> {
+        {
+            let mut members = self.lock();
+            let members = &mut *members;
+            if !members.vacant.remove(slot) {
+                return Err(members.unknown(slot));
+            }
+            for worker in members.workers.iter().filter(|worker| worker.slot == slot) {
+                members.draining.remove(&worker.id);
+            }
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Another worker is started in a slot. When it is ready, the one before gets nothing new and leaves as
+    /// with [`drain`](Self::drain).
+    ///
+    /// # Errors
+    /// When nobody has the slot, or only somebody who was not started here.
+    pub fn restart(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+        self.succeed(slot, Succession { deadline, told: None })
+    }
+
+    /// The same, as an order.
+    pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), UnknownSlot> {
+        {
+            let mut members = self.lock();
+            let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
+            // Between two workers, the next one need not wait for its turn.
+            let between = members.slots.keeps(slot) && !members.vacant.contains(slot);
+            if !between && !members.workers.iter().any(ours) {
+                return Err(members.unknown(slot));
+            }
+            members.succession.insert(slot.to_owned(), order);
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// Workers of a slot older than `before` get nothing new, and leave.
+    pub(super) fn retire(
+        &self,
+        slot: &str,
+        before: WorkerId,
+        deadline: Option<Instant>,
+    ) -> Result<(), UnknownSlot> {
+        {
+            let mut members = self.lock();
+            let members = &mut *members;
+            let old = |worker: &&Arc<Worker>| worker.slot == slot && worker.id < before;
+            let old: Vec<WorkerId> = members.workers.iter().filter(old).map(|worker| worker.id).collect();
+            if old.is_empty() {
+                return Err(members.unknown(slot));
+            }
+            members.draining.extend(old.into_iter().map(|id| (id, deadline)));
+        }
+        self.refresh();
+        Ok(())
+    }
+
+    /// When a draining worker leaves at the latest; none when it is not draining.
+    #[allow(clippy::option_option, reason = "not draining, draining without a deadline, with one")]
+    pub(super) fn draining(&self, worker: WorkerId) -> Option<Option<Instant>> {
+        self.lock().draining.get(&worker).copied()
+    }
+
+    /// Whether nobody is to follow in a slot.
+    pub(super) fn is_vacant(&self, slot: &str) -> bool {
+        self.lock().vacant.contains(slot)
+    }
+
+    /// Takes the order to have a slot's worker followed by another one.
+    pub(super) fn succession(&self, slot: &str) -> Option<Succession> {
+        self.lock().succession.remove(slot)
+    }
+
+    /// It is being carried out, …
+    pub(super) fn succeeding(&self, slot: &str, order: &Succession) {
+        self.lock().succeeding.insert(slot.to_owned(), order.deadline);
+    }
+
+    /// … or has come to an end.
+    pub(super) fn succeeded(&self, slot: &str) {
+        self.lock().succeeding.remove(slot);
+    }
+
+    /// The youngest worker of a slot, and whether it is ready.
+    pub(super) fn youngest(&self, slot: &str) -> Option<(WorkerId, bool)> {
+        let members = self.lock();
+        let own = members.workers.iter().filter(|worker| worker.slot == slot);
+        let youngest = own.max_by_key(|worker| worker.id)?;
+        Some((youngest.id, members.ready.iter().any(|worker| worker.id == youngest.id)))
+    }
+}
+
+impl Members {
+    fn unknown(&self, slot: &str) -> UnknownSlot {
+        UnknownSlot {
+            slot: slot.to_owned(),
+            known: self.workers.iter().map(|worker| worker.slot.clone()).collect(),
+            draining: self.vacant.iter().cloned().collect(),
+        }
+    }
+}
