@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::fields::refusal;
 use super::place::{Place, Way};
 
 /// What the admin interface said.
@@ -63,7 +64,7 @@ pub async fn lines(place: &Place, path: &str) -> Result<Result<Lines, String>, C
     }
     let body = response.into_body().collect().await?.to_bytes();
     let value: Value = serde_json::from_slice(&body)?;
-    Ok(Err(value["error"].as_str().unwrap_or("it says no").to_owned()))
+    Ok(Err(refusal(&value)))
 }
 
 impl Lines {

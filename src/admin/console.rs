@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::fields::{items, refusal, text};
 use super::tail::tail;
 use super::{Answer, ask, of_pool};
 use crate::cli::{Order, Verb, print};
@@ -44,7 +45,7 @@ pub async fn carry_out(order: &Order) -> Result<bool, String> {
     } else if good {
         print(&shown(&value));
     } else {
-        return Err(text(&value["error"]));
+        return Err(refusal(&value));
     }
     Ok(good)
 }
@@ -77,27 +78,26 @@ fn chain(value: &Value) -> String {
             let _ = write!(standing, ", on trial for {} s more", left.div_ceil(1000));
         }
         let _ = writeln!(out, "{}: generation {}, {standing}", text(&link["name"]), link["generation"]);
-        let mut line = |name: &str, value: String| {
-            if !value.is_empty() {
-                let _ = writeln!(out, "  {name:<11} {value}");
-            }
-        };
+        let mut line = |name: &str, value: &str| out.push_str(&line(name, value));
         line("policy", text(&link["policy"]));
-        line("options", Some(text(&link["options"])).filter(|text| text != "{}").unwrap_or_default());
-        line("digest", text(&link["digest"]).chars().take(12).collect());
-        line("interfaces", items(&link["interfaces"]).iter().map(text).collect::<Vec<_>>().join(", "));
+        line("options", options(&link["options"]));
+        line("digest", digest(&link["digest"]));
+        line("interfaces", &items(&link["interfaces"]).iter().map(text).collect::<Vec<_>>().join(", "));
         line("since", text(&link["since"]));
         let counts = &link["counts"];
         let faults = faults(counts);
-        line("calls", format!("{}, {faults} faults, {} bad answers", counts["calls"], counts["bad_answers"]));
+        line(
+            "calls",
+            &format!("{}, {faults} faults, {} bad answers", counts["calls"], counts["bad_answers"]),
+        );
         if link["store"]["keys"] != 0 {
-            line("store", format!("{} keys, {} bytes", link["store"]["keys"], link["store"]["bytes"]));
+            line("store", &format!("{} keys, {} bytes", link["store"]["keys"], link["store"]["bytes"]));
         }
         for past in items(&link["history"]) {
             let reason = past["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
             line(
                 "before",
-                format!(
+                &format!(
                     "generation {} ({}), {} at {}{reason}",
                     past["generation"],
                     text(&past["policy"]),
@@ -112,6 +112,22 @@ fn chain(value: &Value) -> String {
         out.push_str(&shadow(&value["shadow"]));
     }
     out
+}
+
+/// A line about a policy, unless there is nothing to say.
+fn line(name: &str, value: &str) -> String {
+    if value.is_empty() { String::new() } else { format!("  {name:<11} {value}\n") }
+}
+
+/// Those that say something.
+fn options(value: &Value) -> &str {
+    Some(text(value)).filter(|text| *text != "{}").unwrap_or_default()
+}
+
+/// As much of it as a person compares.
+fn digest(value: &Value) -> &str {
+    let text = text(value);
+    text.get(..12).unwrap_or(text)
 }
 
 fn swapped(value: &Value) -> String {
@@ -131,19 +147,15 @@ fn shadow(value: &Value) -> String {
     let mut out = String::new();
     let standing = if value["in_service"] == true { "asked" } else { "SWITCHED OFF after repeated faults" };
     let _ = writeln!(out, "shadow: {}, {standing}", text(&value["policy"]));
-    let mut line = |name: &str, value: String| {
-        if !value.is_empty() {
-            let _ = writeln!(out, "  {name:<11} {value}");
-        }
-    };
-    line("options", Some(text(&value["options"])).filter(|text| text != "{}").unwrap_or_default());
-    line("digest", text(&value["digest"]).chars().take(12).collect());
+    let mut line = |name: &str, value: &str| out.push_str(&line(name, value));
+    line("options", options(&value["options"]));
+    line("digest", digest(&value["digest"]));
     line("since", text(&value["since"]));
     let count = |name: &str| value[name].as_u64().unwrap_or(0);
     let share = value["agreement"].as_f64().map(|share| format!(" ({:.1} % agree)", share * 100.0));
     line(
         "connections",
-        format!(
+        &format!(
             "{}: {} alike, {} otherwise{}, {} left to the next policy, {} failed, {} not asked",
             count("asked"),
             count("agreed"),
@@ -155,15 +167,17 @@ fn shadow(value: &Value) -> String {
         ),
     );
     let faults = faults(&value["counts"]);
-    line("faults", if faults > 0 { faults.to_string() } else { String::new() });
+    if faults > 0 {
+        line("faults", &faults.to_string());
+    }
     for worker in items(&value["spread"]) {
         let name = text(&worker["worker"]);
-        line("new to", format!("{name:<8} {:>8} live {:>8} shadow", worker["live"], worker["shadow"]));
+        line("new to", &format!("{name:<8} {:>8} live {:>8} shadow", worker["live"], worker["shadow"]));
     }
     for who in ["live", "shadow"] {
         let times = &value["latency_ns"][who];
         if let (Some(half), Some(most)) = (times["p50"].as_u64(), times["p99"].as_u64()) {
-            line("takes", format!("{who:<8} {half:>8} ns (p50) {most:>8} ns (p99)"));
+            line("takes", &format!("{who:<8} {half:>8} ns (p50) {most:>8} ns (p99)"));
         }
     }
     out
@@ -208,14 +222,6 @@ fn decision(value: &Value) -> String {
     match (value["worker"].as_str(), value["refuse"].as_u64()) {
         (Some(worker), _) => worker.to_owned(),
         (_, Some(status)) => format!("refuse with {status} {}", text(&value["text"])),
-        _ => text(value),
+        _ => text(value).to_owned(),
     }
-}
-
-fn items(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map(str::to_owned).unwrap_or_default()
 }

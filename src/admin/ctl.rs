@@ -6,6 +6,7 @@ use std::time::Duration;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::fields::{items, refusal, text};
 use super::{Answer, Place, Wanted, ask};
 use crate::cli::print;
 
@@ -101,10 +102,6 @@ async fn answer(place: &Place, path: &str, body: Option<&Value>) -> Result<Value
     if good { Ok(value) } else { Err(refusal(&value)) }
 }
 
-fn refusal(value: &Value) -> String {
-    value["error"].as_str().unwrap_or("refused").to_owned()
-}
-
 /// Has one worker after another followed by a new one, and waits for each to be ready.
 async fn restart(
     place: &Place,
@@ -117,7 +114,7 @@ async fn restart(
     if slots.is_empty() {
         let workers = list().await?;
         let own = |worker: &&Value| worker["origin"] == "started" && is_of(worker, pool);
-        let started = workers.as_array().into_iter().flatten().filter(own);
+        let started = items(&workers).iter().filter(own);
         slots = started.map(|worker| text(&worker["worker"]).to_owned()).collect();
         slots.dedup();
         if let (Some(pool), true) = (pool, slots.is_empty()) {
@@ -127,8 +124,7 @@ async fn restart(
     let within = millis(within);
     for slot in &slots {
         let youngest = |workers: &Value| {
-            let own =
-                workers.as_array().into_iter().flatten().filter(|worker| worker["worker"] == *slot.as_str());
+            let own = items(workers).iter().filter(|worker| worker["worker"] == *slot.as_str());
             own.max_by_key(|worker| worker["id"].as_u64()).cloned()
         };
         let id = |worker: &Option<Value>| worker.as_ref().and_then(|worker| worker["id"].as_u64());
@@ -163,7 +159,7 @@ fn is_of(worker: &Value, pool: Option<&str>) -> bool {
 fn status(value: &Value) -> String {
     let mut out = String::new();
     let list = |value: &Value| {
-        let texts = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let texts = items(value).iter().filter_map(Value::as_str);
         texts.collect::<Vec<_>>().join(", ")
     };
     let uptime = Duration::from_secs(value["uptime_s"].as_u64().unwrap_or(0));
@@ -194,7 +190,7 @@ fn status(value: &Value) -> String {
             figures["accepted"], figures["handed_off"], figures["handed_back"], figures["refused"]
         ),
     );
-    for pool in value["pools"].as_array().into_iter().flatten() {
+    for pool in items(&value["pools"]) {
         let matches = list(&pool["matches"]);
         let part = if matches.is_empty() { String::new() } else { format!(" ({matches})") };
         line(
@@ -216,7 +212,7 @@ fn workers(value: &Value) -> String {
         "{:<10} {:>8}  {:<12} {:>8} {:>9} {:>8} {:>11} {:>12}  up\n",
         "worker", "process", "standing", "load", "sessions", "sockets", "handed off", "handed back"
     );
-    for worker in value.as_array().into_iter().flatten() {
+    for worker in items(value) {
         let up = worker["ready_s"]
             .as_u64()
             .map(|seconds| humantime::format_duration(Duration::from_secs(seconds)));
@@ -264,7 +260,7 @@ fn reloaded(value: &Value) -> String {
         Value::String(text) => text.clone(),
         value => value.to_string(),
     };
-    let changes = value["changes"].as_array().map_or(&[][..], Vec::as_slice);
+    let changes = items(&value["changes"]);
     let widest = |key: &str, least: usize| {
         changes.iter().map(|line| shown(&line[key]).chars().count()).max().unwrap_or(0).clamp(least, 48)
     };
@@ -282,8 +278,8 @@ fn reloaded(value: &Value) -> String {
             shown(&line["new"])
         );
     }
-    let names =
-        value["needs_restart"].as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let restarts = items(&value["needs_restart"]);
+    let names = restarts.iter().map(text).collect::<Vec<_>>().join(", ");
     let dry = value["dry_run"] == true;
     let _ = match (changes.len(), dry) {
         (0, _) if value["file"].is_null() => {
@@ -292,7 +288,7 @@ fn reloaded(value: &Value) -> String {
         (0, _) => writeln!(out, "it runs as configured: nothing to change"),
         (_, true) => writeln!(out, "nothing was changed: it was only tried"),
         (count, false) => {
-            writeln!(out, "{} changed", count - value["needs_restart"].as_array().map_or(0, Vec::len))
+            writeln!(out, "{} changed", count - restarts.len())
         }
     };
     if value["rolling_restart"] == true {
@@ -307,8 +303,4 @@ fn reloaded(value: &Value) -> String {
 
 fn millis(time: Option<Duration>) -> Option<u64> {
     time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -16,6 +16,7 @@ mod console;
 mod ctl;
 mod dashboard;
 mod description;
+mod fields;
 mod follow;
 mod guard;
 mod metrics;

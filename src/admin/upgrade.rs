@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::fields::refusal;
 use super::guard::Entrance;
 use super::reply::No;
 use super::server::Authority;
@@ -85,7 +86,7 @@ impl Upgrade {
         let began = Instant::now();
         // No answer means that whoever was to give it has left.
         if let Ok(Answer { good: false, value }) = ask(&place, "/v1/upgrade", Some(&body)).await {
-            let why = value["error"].as_str().unwrap_or("refused").to_owned();
+            let why = refusal(&value);
             if self.json {
                 print(&format!("{:#}\n", json!({ "upgraded": false, "error": why })));
             }
