@@ -1,13 +1,13 @@
 //! What a running sidetrack tells of itself agrees with what its clients have counted.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Sidetrack, admin, alive, eventually, get, kill, poll_session, session_at, sidetrack, worker,
+    Client, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program, session_at,
+    sidetrack, worker,
 };
 
 fn start(socket: &Path) -> Sidetrack {
@@ -18,14 +18,9 @@ fn start(socket: &Path) -> Sidetrack {
 }
 
 pub fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-        .arg("ctl")
-        .args(words)
-        .arg("--admin")
-        .arg(socket)
-        .output()
-        .expect("the program starts");
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    let mut command = program(&["ctl"]);
+    command.args(words).arg("--admin").arg(socket);
+    finished(command)
 }
 
 pub fn json(socket: &Path, words: &[&str]) -> Value {

@@ -3,55 +3,48 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::support::{
-    Sidetrack, admin, eventually, get, pid, policy_file, poll_session, session_at, sidetrack, signal,
+    Place, Sidetrack, eventually, get, pid, policy_file, poll_session, session_at, sidetrack, signal,
     try_get, worker,
 };
 
 /// A run whose policy is a file of its own, with an admin socket.
 pub struct Scene {
-    folder: TempDir,
+    place: Place,
 }
 
 impl Scene {
     pub fn new() -> Self {
-        let scene = Self { folder: tempfile::tempdir().expect("a folder") };
+        let scene = Self { place: Place::new() };
         scene.put(&variant("round-robin", 0));
         scene
     }
 
     pub fn policy(&self) -> PathBuf {
-        self.folder.path().join("policy.wasm")
+        self.place.path("policy.wasm")
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("admin.sock")
+        self.place.socket()
     }
 
     pub fn start(&self, words: &[&str]) -> Sidetrack {
-        let (policy, socket) = (text(&self.policy()), text(&self.socket()));
-        sidetrack(worker("listen.js")).policy(&policy).with(&["--admin", &socket]).with(words).start()
+        self.place.run(worker("listen.js")).policy(&text(&self.policy())).with(words).start()
     }
 
-    /// Replaces the policy's file as a deployment would.
+    /// Replaces the policy's file.
     pub fn put(&self, bytes: &[u8]) {
-        let new = self.folder.path().join("new.wasm");
-        fs::write(&new, bytes).expect("it can be written");
-        fs::rename(new, self.policy()).expect("it can be renamed");
+        self.place.replace("policy.wasm", bytes);
     }
 
     pub fn status(&self) -> Value {
-        let answer = admin(&self.socket(), "/v1/policy");
-        let (_, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-        serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+        self.place.told("/v1/policy")
     }
 
     pub fn generation(&self) -> u64 {
@@ -60,15 +53,7 @@ impl Scene {
 
     /// `sidetrack policy …`: whether it went well, and what was printed.
     pub fn policy_command(&self, words: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .arg("policy")
-            .args(words)
-            .arg("--admin")
-            .arg(self.socket())
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program starts");
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        self.place.ask(&[&["policy"], words].concat())
     }
 }
 

@@ -5,41 +5,35 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::ctl::{ctl, figure, json, metrics};
 use crate::join::Guest;
 use crate::support::{
-    Client, Response, Sidetrack, alive, check, eventually, kill, poll_session, python_worker, root,
-    rust_worker, session_at, sidetrack, worker,
+    Client, Place, Response, Sidetrack, alive, check, eventually, finished, kill, poll_session, program,
+    python_worker, root, rust_worker, session_at, sidetrack, worker,
 };
 
 /// A configuration in a folder of its own.
 struct Scene {
-    folder: TempDir,
+    place: Place,
 }
 
 impl Scene {
     fn new(text: &str) -> Self {
-        let scene = Self { folder: tempfile::tempdir().expect("a folder") };
-        std::fs::write(scene.file("sidetrack.toml"), text).expect("it can be written");
-        scene
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        let place = Place::new();
+        place.write("sidetrack.toml", text);
+        Self { place }
     }
 
     fn admin(&self) -> PathBuf {
-        self.file("admin.sock")
+        self.place.socket()
     }
 
     /// Started, with this many workers ready.
     #[track_caller]
     fn start(&self, ready: usize) -> Sidetrack {
-        let (file, admin) = (text(&self.file("sidetrack.toml")), text(&self.admin()));
-        let words = ["-c", &file, "--admin", &admin];
-        sidetrack(Vec::new()).workers(2).with(&words).start_with(ready)
+        let file = self.place.text("sidetrack.toml");
+        self.place.run(Vec::new()).workers(2).with(&["-c", &file]).start_with(ready)
     }
 }
 
@@ -192,8 +186,8 @@ fn a_policy_is_replaced_in_one_pool_alone() {
     let scene = Scene::new("");
     let policy = |name: &str, worker: usize| {
         let script = format!("export const balance = (workers) => workers[{worker}].id;\n");
-        std::fs::write(scene.file(name), script).expect("it can be written");
-        text(&scene.file(name))
+        scene.place.write(name, script);
+        scene.place.text(name)
     };
     let configuration = format!(
         "command = {0}\npolicy = {1:?}\n[[pool]]\nname = \"api\"\ncommand = {0}\nmatch = \"/api\"\npolicy = {2:?}\n",
@@ -201,7 +195,7 @@ fn a_policy_is_replaced_in_one_pool_alone() {
         policy("default.js", 0),
         policy("api.js", 0)
     );
-    std::fs::write(scene.file("sidetrack.toml"), configuration).expect("it can be written");
+    scene.place.write("sidetrack.toml", configuration);
     let running = scene.start(4);
     let (address, admin) = (running.address(), scene.admin());
     let both = || (slot(&ask(address, "a", "/")), slot(&ask(address, "a", "/api")));
@@ -250,14 +244,9 @@ fn a_policy_is_replaced_in_one_pool_alone() {
 
 /// `sidetrack policy …`
 fn verb(admin: &Path, words: &[&str]) -> (Option<i32>, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-        .arg("policy")
-        .args(words)
-        .arg("--admin")
-        .arg(admin)
-        .output()
-        .expect("the program starts");
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    let mut command = program(&["policy"]);
+    command.args(words).arg("--admin").arg(admin);
+    finished(command)
 }
 
 #[test]
@@ -385,7 +374,7 @@ fn mistakes_are_told_together_with_their_places() {
         policy = "none-such{}"
     "#;
     let scene = Scene::new(mistakes);
-    let (code, said) = check(&["-c", &text(&scene.file("sidetrack.toml"))]);
+    let (code, said) = check(&["-c", &scene.place.text("sidetrack.toml")]);
     assert_eq!(code, Some(2), "{said}");
     for expected in [
         "pool.api.workes: there is no such setting; did you mean \"workers\"?",
@@ -413,7 +402,7 @@ fn mistakes_are_told_together_with_their_places() {
         ("[[pool]]\nname = \"default\"\nmatch = \"/\"", "give this one another name"),
     ] {
         let scene = Scene::new(text_);
-        let (code, said) = check(&["-c", &text(&scene.file("sidetrack.toml"))]);
+        let (code, said) = check(&["-c", &scene.place.text("sidetrack.toml")]);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(expected), "{expected} is missing in {said}");
     }
@@ -430,9 +419,9 @@ fn the_example_is_right() {
 /// The worker's file where everybody may read it.
 fn readable(scene: &Scene) -> String {
     use std::os::unix::fs::PermissionsExt as _;
-    let file = scene.file("tells.js");
+    let file = scene.place.path("tells.js");
     std::fs::copy(root().join("tests/node/workers/tells.js"), &file).expect("it can be copied");
-    std::fs::set_permissions(scene.folder.path(), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    std::fs::set_permissions(scene.place.folder(), std::fs::Permissions::from_mode(0o755)).expect("ours");
     format!("[\"node\", {:?}]", text(&file))
 }
 
@@ -440,14 +429,14 @@ fn readable(scene: &Scene) -> String {
 fn workers_run_as_another_user_in_a_folder_with_an_environment_of_their_own() {
     let scene = Scene::new("");
     let command = readable(&scene);
-    let folder = text(scene.folder.path());
+    let folder = text(scene.place.folder());
     let configuration = format!(
         "command = {command}\nenv = {{ TELLS = \"common\" }}\n[[pool]]\nname = \"api\"\nmatch = \"/api\"\n\
          command = [\"node\", \"tells.js\"]\nuser = \"nobody\"\ncwd = {folder:?}\nenv = [\"TELLS=its own\"]\n"
     );
-    std::fs::write(scene.file("sidetrack.toml"), &configuration).expect("it can be written");
+    scene.place.write("sidetrack.toml", &configuration);
     if !nix::unistd::Uid::effective().is_root() {
-        let file = text(&scene.file("sidetrack.toml"));
+        let file = scene.place.text("sidetrack.toml");
         let (code, said) = check(&["-c", &file, "--listen", "127.0.0.1:0"]);
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains("pool.api.user: only root"), "{said}");
@@ -508,12 +497,12 @@ fn the_example_runs() {
 #[test]
 fn workers_join_a_pool_at_its_own_socket() {
     let scene = Scene::new("");
-    let (api, common) = (scene.file("api.sock"), scene.file("common.sock"));
+    let (api, common) = (scene.place.path("api.sock"), scene.place.path("common.sock"));
     let configuration = format!(
         "command = {}\njoin-socket = {common:?}\n[[pool]]\nname = \"api\"\nworkers = 0\njoin-socket = {api:?}\nmatch = \"/api\"\n",
         tells()
     );
-    std::fs::write(scene.file("sidetrack.toml"), configuration).expect("it can be written");
+    scene.place.write("sidetrack.toml", configuration);
     let running = scene.start(2);
     let _first = Guest::start(&[], &[], &api, &worker("tells.js"));
     let _second = Guest::start(&[], &["--slot", "blue"], &api, &worker("tells.js"));

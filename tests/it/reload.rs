@@ -3,59 +3,44 @@
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Sidetrack, alive, check, eventually, fake, get, pid, poll_session, session_at, sidetrack, signal,
-    try_get, worker,
+    Client, Place, Sidetrack, alive, check, eventually, fake, get, pid, poll_session, program, session_at,
+    sidetrack, signal, try_get, worker,
 };
 
 /// A run whose configuration is a file of its own, with an admin socket.
 struct Scene {
-    folder: TempDir,
+    place: Place,
 }
 
 impl Scene {
     fn new(text: &str) -> Self {
-        let scene = Self { folder: tempfile::tempdir().expect("a folder") };
+        let scene = Self { place: Place::new() };
         scene.write(text);
         scene
     }
 
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
     fn file(&self) -> PathBuf {
-        self.at("sidetrack.toml")
+        self.place.path("sidetrack.toml")
     }
 
-    /// Replaces the configuration as a deployment would.
+    /// Replaces the configuration.
     fn write(&self, text: &str) {
-        fs::write(self.at("new.toml"), text).expect("it can be written");
-        fs::rename(self.at("new.toml"), self.file()).expect("it can be renamed");
+        self.place.replace("sidetrack.toml", text);
     }
 
     fn start(&self, command: Vec<String>, workers: usize) -> Sidetrack {
-        let socket = self.at("admin.sock").display().to_string();
-        sidetrack(command).configured(&self.file(), workers).with(&["--admin", &socket]).start()
+        self.place.run(command).configured(&self.file(), workers).start()
     }
 
     fn ctl(&self, words: &[&str]) -> (Option<i32>, String) {
-        let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .arg("ctl")
-            .args(words)
-            .arg("--admin")
-            .arg(self.at("admin.sock"))
-            .output()
-            .expect("the program starts");
-        (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+        self.place.ask(&[&["ctl"], words].concat())
     }
 
     /// What is said when all is well.
@@ -68,8 +53,7 @@ impl Scene {
 
     #[track_caller]
     fn json(&self, words: &[&str]) -> Value {
-        let said = self.said(&[words, &["--json"]].concat());
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+        self.place.json(&[&["ctl"], words].concat())
     }
 
     /// A reload that must be refused: what is said.
@@ -288,15 +272,14 @@ fn a_number_of_workers_that_makes_no_sense_is_refused() {
     running.stop();
 
     // Where workers join, there may be none; and one that has joined keeps its name.
-    let join = scene.at("join.sock").display().to_string();
+    let join = scene.place.text("join.sock");
     scene.write(&format!(
         "workers = 1\nlisten = \"127.0.0.1:0\"\njoin-socket = {join:?}\nretire-timeout = \"0s\"\n"
     ));
     let running = scene.start(fake(&[]), 1);
     scene.said(&["scale", "0"]);
     scene.slots(&[]);
-    let mut guest = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
-    let mut guest = guest.args(["join", "--socket", &join, "--"]).args(fake(&[])).spawn().expect("it starts");
+    let mut guest = program(&["join", "--socket", &join, "--"]).args(fake(&[])).spawn().expect("it starts");
     scene.slots(&["w0"]);
     let (code, said) = scene.ctl(&["scale", "1"]);
     assert_eq!(code, Some(2), "{said}");
@@ -326,9 +309,7 @@ fn a_policy_keeps_its_state_where_it_fits() {
     assert!(said.contains("[\"sticky-cookie\",\"round-robin\"]"), "{said}");
     assert_eq!(pid(address), turn[1]);
     let links = |scene: &Scene| -> Vec<(String, u64)> {
-        let status = crate::support::admin(&scene.at("admin.sock"), "/v1/policy");
-        let (_, body) = status.split_once("\r\n\r\n").expect("a head and a body");
-        let status: Value = serde_json::from_str(body).expect("JSON");
+        let status = scene.place.told("/v1/policy");
         let link = |link: &Value| {
             (link["name"].as_str().expect("text").to_owned(), link["generation"].as_u64().expect("a number"))
         };
@@ -358,11 +339,11 @@ fn a_policy_keeps_its_state_where_it_fits() {
     scene.write(&(text("{ use = \"hash\", config = { key = \"query:room\" } }") + more));
     scene.said(&["reload"]);
     assert_eq!(links(&scene)[0].1, hash[0].1 + 1);
-    let shadow = || crate::support::admin(&scene.at("admin.sock"), "/v1/policy/shadow");
-    assert!(shadow().contains("\"policy\":\"random\""));
+    let shadow = || scene.place.told("/v1/policy/shadow");
+    assert_eq!(shadow()["policy"], "random");
     scene.write(&text("{ use = \"hash\", config = { key = \"query:room\" } }"));
     scene.said(&["reload"]);
-    assert!(shadow().ends_with("null\n"), "{}", shadow());
+    assert_eq!(shadow(), Value::Null);
     running.stop();
 }
 
@@ -553,13 +534,12 @@ fn server(version: &str) -> String {
 
 #[test]
 fn code_that_never_ran_is_tried_again_when_it_changes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = folder.path().join("server.js");
-    fs::write(&script, "this is no JavaScript").expect("it can be written");
+    let place = Place::new();
+    place.write("server.js", "this is no JavaScript");
     let node = worker("listen.js").swap_remove(0);
-    let running = sidetrack(vec![node, script.display().to_string()]).workers(2).with(&["--watch"]).spawn();
+    let running = sidetrack(vec![node, place.text("server.js")]).workers(2).with(&["--watch"]).spawn();
     running.logged("no worker is left; they are started again when their code changes");
-    fs::write(&script, server("mended")).expect("it can be written");
+    place.write("server.js", server("mended"));
     running.all_ready_without(&[]);
     assert_eq!(get(running.address(), "/").text(), "mended");
     let started = running.log().matches("\"message\":\"worker started\"").count();
@@ -569,12 +549,11 @@ fn code_that_never_ran_is_tried_again_when_it_changes() {
 
 #[test]
 fn workers_follow_their_code() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let script = folder.path().join("server.js");
-    let save = |text: &str| fs::write(&script, text).expect("it can be written");
+    let place = Place::new();
+    let save = |text: &str| place.write("server.js", text);
     save(&server("one"));
     let node = worker("listen.js").swap_remove(0);
-    let running = sidetrack(vec![node, script.display().to_string()]).workers(2).with(&["--watch"]).start();
+    let running = sidetrack(vec![node, place.text("server.js")]).workers(2).with(&["--watch"]).start();
     let address = running.address();
     let says = |text: &str| {
         eventually(&format!("it is {text}"), || (try_get(address, "/").ok()?.text() == text).then_some(()));
@@ -595,9 +574,8 @@ fn workers_follow_their_code() {
     let lines = |running: &Sidetrack| running.log().matches("code has changed").count();
     let seen = lines(&running);
     for path in ["node_modules/x.js", ".git/index", "access.log"] {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().expect("it is in one")).expect("a folder");
-        fs::write(path, "new").expect("it can be written");
+        fs::create_dir_all(place.path(path).parent().expect("it is in one")).expect("a folder");
+        place.write(path, "new");
     }
     save(&server("three"));
     says("three");

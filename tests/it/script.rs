@@ -1,60 +1,37 @@
 //! A policy as a script: written, run, edited while connections flow, broken and mended.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::support::{Client, Sidetrack, check, eventually, get, pid, sidetrack, signal, worker};
+use crate::support::{Client, Place, Sidetrack, check, eventually, get, pid, signal, worker};
 
+/// A run whose policy is a script of its own.
 struct Scene {
-    folder: TempDir,
+    place: Place,
 }
 
 impl Scene {
     fn new(text: &str) -> Self {
-        let scene = Self { folder: tempfile::tempdir().expect("a folder") };
+        let scene = Self { place: Place::new() };
         scene.write(text);
         scene
     }
 
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).display().to_string()
-    }
-
-    /// As an editor would: in place.
     fn write(&self, text: &str) {
-        fs::write(self.path("mine.js"), text).expect("it can be written");
+        self.place.write("mine.js", text);
     }
 
     fn start(&self, words: &[&str]) -> Sidetrack {
-        let admin = self.path("admin.sock");
-        sidetrack(worker("listen.js"))
-            .policy(&self.path("mine.js"))
-            .with(&["--admin", &admin])
-            .with(words)
-            .start()
+        self.place.run(worker("listen.js")).policy(&self.place.text("mine.js")).with(words).start()
     }
 
     /// `sidetrack policy …`
     fn command(&self, words: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .arg("policy")
-            .args(words)
-            .args(["--admin", &self.path("admin.sock")])
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program starts");
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        self.place.ask(&[&["policy"], words].concat())
     }
 
     fn status(&self) -> Value {
-        let (_, said) = self.command(&["status", "--json"]);
-        serde_json::from_str::<Value>(&said).unwrap_or_else(|error| panic!("{error}: {said}"))["links"][0]
-            .clone()
+        self.place.told("/v1/policy")["links"][0].clone()
     }
 }
 
@@ -143,42 +120,39 @@ fn scripts_are_set_checked_and_loaded_on_a_hangup() {
     let w1 = running.slot("w1").expect("it is ready");
     eventually("traffic moves", || (pid(running.address()) == w1).then_some(()));
 
-    let other: PathBuf = scene.folder.path().join("other.mjs");
-    fs::write(&other, "export function configure({ slot }) { this_is_not_there }")
-        .expect("it can be written");
-    let set = format!("{}{}", other.display(), r#"{"slot": "w2"}"#);
+    let other = scene.place.text("other.mjs");
+    scene.place.write("other.mjs", "export function configure({ slot }) { this_is_not_there }");
+    let set = format!("{other}{}", r#"{"slot": "w2"}"#);
     let (code, said) = scene.command(&["set", &set]);
     assert_eq!(code, Some(2), "{said}");
     assert!(
         said.contains("other.mjs: expected `export function balance(workers, request)`, found configure"),
         "{said}"
     );
-    fs::write(
-        &other,
+    scene.place.write(
+        "other.mjs",
         "let slot; export const configure = options => { slot = options.slot }, balance = workers => slot;\n",
-    )
-    .expect("it can be written");
+    );
     let (code, said) = scene.command(&["set", &set]);
     assert!(code == Some(2) && said.contains("a bad answer"), "{said}");
-    fs::write(&other, only("w2")).expect("it can be written");
-    let (code, said) = scene.command(&["set", &other.display().to_string()]);
+    scene.place.write("other.mjs", only("w2"));
+    let (code, said) = scene.command(&["set", &other]);
     assert_eq!(code, Some(0), "{said}");
     let w2 = running.slot("w2").expect("it is ready");
     assert_eq!([(); 3].map(|()| pid(running.address())), [w2; 3]);
     running.stop();
 
     // In a file of settings, in a chain, with options; and what is wrong is told before anything starts.
-    let settings = scene.path("sidetrack.toml");
+    let settings = scene.place.text("sidetrack.toml");
     let chain = |use_: &str, config: &str| {
-        format!("policy = [{{ use = \"{}\", config = {config} }}, \"random\"]\n", scene.path(use_))
+        format!("policy = [{{ use = \"{}\", config = {config} }}, \"random\"]\n", scene.place.text(use_))
     };
-    fs::write(scene.path("tuned.js"), "export const configure = options => { if (!options.a) throw new Error('no a') };\nexport const balance = () => {};\n")
-        .expect("it can be written");
-    fs::write(&settings, chain("tuned.js", "{ a = 1 }")).expect("it can be written");
+    scene.place.write("tuned.js", "export const configure = options => { if (!options.a) throw new Error('no a') };\nexport const balance = () => {};\n");
+    scene.place.write("sidetrack.toml", chain("tuned.js", "{ a = 1 }"));
     let (code, said) = check(&["-c", &settings, "--", "node", "server.js"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("tuned.js (script "), "{said}");
-    fs::write(&settings, chain("tuned.js", "{ b = 1 }")).expect("it can be written");
+    scene.place.write("sidetrack.toml", chain("tuned.js", "{ b = 1 }"));
     let (code, said) = check(&["-c", &settings, "--", "node", "server.js"]);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("tuned.js:1:65: Error: no a"), "{said}");

@@ -5,62 +5,27 @@ mod around;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::ctl::{ctl, json, metrics};
 use crate::policy::{under_load, variant};
 use crate::support::{
-    Client, Run, alive, children, eventually, every_language, fake, get, kill, pid, poll_session, session_at,
-    sidetrack, signal, try_get, worker,
+    Client, Place, alive, children, eventually, every_language, fake, get, kill, pid, poll_session,
+    session_at, signal, try_get, worker,
 };
 
 const GET: &str = "GET /pid HTTP/1.1\r\nHost: test\r\n\r\n";
 
-/// A folder with an admin socket to be.
-struct Place(TempDir);
-
 impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).display().to_string()
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.path("admin.sock")
-    }
-
-    fn run(&self, command: Vec<String>) -> Run {
-        sidetrack(command).with(&["--admin", &self.text("admin.sock")])
-    }
-
     /// `sidetrack upgrade`: its exit code, and what it says.
     fn try_upgrade(&self, words: &[&str]) -> (Option<i32>, String) {
-        Self::upgrade_at(&self.text("admin.sock"), words)
-    }
-
-    fn upgrade_at(admin: &str, words: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .arg("upgrade")
-            .args(words)
-            .args(["--admin", admin])
-            .stdin(Stdio::null())
-            .output()
-            .expect("the program starts");
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+        self.ask(&[&["upgrade"], words].concat())
     }
 
     #[track_caller]
@@ -75,12 +40,11 @@ impl Place {
     }
 
     /// A program that is this script.
-    fn program(&self, name: &str, script: &str) -> String {
-        let path = self.path(name);
+    fn script(&self, name: &str, script: &str) -> String {
         let script = script.replace("SIDETRACK", env!("CARGO_BIN_EXE_sidetrack"));
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("it can be written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
-        path.display().to_string()
+        self.write(name, format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        self.text(name)
     }
 }
 
@@ -169,21 +133,11 @@ fn fifty_upgrades_under_load_lose_nothing() {
 fn policies_go_on_exactly_where_they_were() {
     let place = Place::new();
     let file = place.text("policy.wasm");
-    fs::write(&file, variant("round-robin", 1)).unwrap();
+    place.write("policy.wasm", variant("round-robin", 1));
     let words = ["--policy", &file, "--policy", "weighted", "--policy-trial", "1h"];
     let running = place.run(fake(&[])).with(&words).start();
     let address = running.address();
-    let policy = |words: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .arg("policy")
-            .args(words)
-            .args(["--json", "--admin"])
-            .arg(place.socket())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<Value>(&output.stdout).unwrap()
-    };
+    let policy = |words: &[&str]| place.json(&[&["policy"], words].concat());
     let told = || {
         let mut told = policy(&["status"]);
         for link in told["links"].as_array_mut().unwrap() {
@@ -202,7 +156,7 @@ fn policies_go_on_exactly_where_they_were() {
         assert_eq!(pid(address), first[turn % 3], "whose turn it is, at {turn}");
     }
     // The version before, whose file holds the one after it by now.
-    fs::write(&file, variant("round-robin", 2)).unwrap();
+    place.write("policy.wasm", variant("round-robin", 2));
     // The chain counts its versions together, and the second link has had the second one.
     eventually("the new version is in service", || (generation() == 3).then_some(()));
     policy(&["rollback"]);
@@ -212,7 +166,7 @@ fn policies_go_on_exactly_where_they_were() {
     assert_eq!(pid(address), first[0]);
     // A version that is in no file any more.
     let second = place.text("second.wasm");
-    fs::write(&second, variant("round-robin", 3)).unwrap();
+    place.write("second.wasm", variant("round-robin", 3));
     policy(&["set", &second]);
     fs::remove_file(&second).unwrap();
     let before = told();
@@ -242,7 +196,7 @@ fn refused(place: &Place, address: SocketAddr, words: &[&str], says: &str) {
 fn what_cannot_go_on_changes_nothing() {
     let place = Place::new();
     let file = place.text("sidetrack.toml");
-    fs::write(&file, "policy = \"round-robin\"\n").unwrap();
+    place.write("sidetrack.toml", "policy = \"round-robin\"\n");
     let running = place.run(fake(&[])).with(&["-c", &file]).start();
     let (address, pids) = (running.address(), running.workers());
     let try_it = |words: &[&str], says: &str| refused(&place, address, words, says);
@@ -250,22 +204,22 @@ fn what_cannot_go_on_changes_nothing() {
     try_it(&["--binary", "/nobody/here"], "/nobody/here cannot be started: No such file");
     try_it(&["--binary", "/etc/passwd"], "/etc/passwd cannot be started: Permission denied");
     try_it(&["--binary", "/bin/true"], "is it a sidetrack?");
-    let fails = place.program("fails", "echo it is Monday >&2; exit 1");
+    let fails = place.script("fails", "echo it is Monday >&2; exit 1");
     try_it(&["--binary", &fails], "cannot go on (exit status: 1): it is Monday");
-    let hangs = place.program("hangs", "exec sleep 1000");
+    let hangs = place.script("hangs", "exec sleep 1000");
     try_it(&["--binary", &hangs, "--within", "300ms"], "has not said within 300ms");
     // As a later version would find the state of this one, or this one that of a later one.
-    let later = place.program("later", "sed 's/\"format\":1,/\"format\":77,/' | SIDETRACK \"$@\"");
+    let later = place.script("later", "sed 's/\"format\":1,/\"format\":77,/' | SIDETRACK \"$@\"");
     try_it(&["--binary", &later], "has written its state in format 77");
     // Fit, and gone when it is to be executed.
-    let gone = place.program("gone", "SIDETRACK \"$@\" && rm \"$0\"");
+    let gone = place.script("gone", "SIDETRACK \"$@\" && rm \"$0\"");
     try_it(&["--binary", &gone], "gone cannot be executed: No such file");
 
     fs::write(&file, "policy = \"roundrobin\"\nqueue = \"many\"\n").unwrap();
     try_it(&[], "2 problems:");
     fs::write(&file, "policy = \"round-robin\"\njoin-socket = \"/tmp/another\"\n").unwrap();
     try_it(&[], "join-socket: it is \"\" in the run and \"/tmp/another\" in the settings");
-    fs::write(&file, "policy = \"round-robin\"\n").unwrap();
+    place.write("sidetrack.toml", "policy = \"round-robin\"\n");
     assert_eq!(children(running.pid).len(), 3, "nobody is left of the checks");
     assert_eq!(running.workers(), pids);
     place.upgrade();
@@ -327,12 +281,8 @@ fn orders_about_workers_are_carried_out_all_the_same() {
     };
     let served = under_load(address, |_| {
         // Another program waits for the successor.
-        let restarting = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
-            .args(["ctl", "restart", "w0", "--admin"])
-            .arg(&socket)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
+        let restarting =
+            place.asking(&["ctl", "restart", "w0"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         eventually("the successor is there", || (find("w0").len() == 2).then_some(()));
         place.upgrade();
         place.upgrade();
@@ -475,9 +425,8 @@ fn killed_and_started_again_it_is_back_in_two_seconds() {
         // As systemd would with `Restart=always` and `RestartSec=0`.
         let supervisor = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
-                command.args(["run", "--workers", "0", "--listen", &address.to_string(), "--join-socket"]);
-                command.arg(&join).arg("--admin").arg(place.socket()).stdin(Stdio::null());
+                let mut command = place.asking(&["run", "--workers", "0", "--listen", &address.to_string()]);
+                let command = command.arg("--join-socket").arg(&join);
                 let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
                 *running.lock().unwrap() = Some(child.id());
                 drop(child.wait());

@@ -4,64 +4,28 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::guests::guest;
 use crate::support::{
-    Client, Sidetrack, admin, eventually, get, policy_file, poll_session, session_at, sidetrack, signal,
-    try_get, worker,
+    Client, Place, Sidetrack, admin, eventually, finished, get, policy_file, poll_session, program,
+    session_at, sidetrack, signal, try_get, worker,
 };
 
-/// A folder with an admin socket in it.
-struct Scene(TempDir);
-
-impl Scene {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().expect("plain text").to_owned()
-    }
-
+impl Place {
     /// A run with this policy.
-    fn start(&self, policy: &str, words: &[&str]) -> Sidetrack {
-        let socket = self.text("admin.sock");
-        sidetrack(worker("listen.js")).policy(policy).with(&["--admin", &socket]).with(words).start()
-    }
-
-    /// `sidetrack …`, to be asked at the socket.
-    fn asking(&self, words: &[&str]) -> Command {
-        let mut command = program(words);
-        command.arg("--admin").arg(self.path("admin.sock"));
-        command
-    }
-
-    /// The same, run to its end: exit code, and what was printed.
-    fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
-        finished(self.asking(words))
-    }
-
-    fn json(&self, words: &[&str]) -> Value {
-        let (code, said) = self.ask(words);
-        assert_eq!(code, Some(0), "{words:?}: {said}");
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+    fn deciding(&self, policy: &str, words: &[&str]) -> Sidetrack {
+        self.run(worker("listen.js")).policy(policy).with(words).start()
     }
 
     /// The shadow, once it was asked about so many connections.
     fn shadow(&self, asked: u64) -> Value {
         eventually("the shadow was asked", || {
-            let status = self.json(&["policy", "shadow", "status", "--json"]);
+            let status = self.json(&["policy", "shadow", "status"]);
             (status["asked"].as_u64() >= Some(asked)).then_some(status)
         })
     }
@@ -88,17 +52,6 @@ impl Scene {
     }
 }
 
-fn program(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
-    command.args(words).stdin(Stdio::null());
-    command
-}
-
-fn finished(mut command: Command) -> (Option<i32>, String) {
-    let output = command.output().expect("the program starts");
-    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-}
-
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("no number: {value}"))
 }
@@ -116,11 +69,11 @@ fn requests(address: SocketAddr, target: &str, count: u64) {
 
 #[test]
 fn a_shadow_is_compared_and_changes_nothing() {
-    let scene = Scene::new();
-    let running = scene.start("round-robin", &["--shadow", "random"]);
+    let place = Place::new();
+    let running = place.deciding("round-robin", &["--shadow", "random"]);
     let address = running.address();
     requests(address, "/pid", 120);
-    let status = scene.shadow(120);
+    let status = place.shadow(120);
     let (agreed, differed) = (number(&status["agreed"]), number(&status["differed"]));
     assert_eq!((agreed + differed, number(&status["failed"])), (120, 0), "{status}");
     assert!((1..119).contains(&agreed), "random and round-robin agree now and then: {status}");
@@ -130,40 +83,40 @@ fn a_shadow_is_compared_and_changes_nothing() {
         let times = &status["latency_ns"][who];
         assert!(number(&times["p50"]) > 0 && number(&times["p99"]) >= number(&times["p50"]), "{status}");
     }
-    let (_, said) = scene.ask(&["policy", "status"]);
+    let (_, said) = place.ask(&["policy", "status"]);
     assert!(said.contains("shadow: random, asked\n") && said.contains("  new to      w0"), "{said}");
 
-    let metrics = admin(&scene.path("admin.sock"), "/metrics");
+    let metrics = admin(&place.path("admin.sock"), "/metrics");
     assert!(
         metrics.contains(&format!("sidetrack_shadow_decisions_total{{outcome=\"agreed\"}} {agreed}\n")),
         "{metrics}"
     );
 
     // 120 is a whole number of rounds: another round-robin begins where the live one is.
-    let (code, said) = scene.ask(&["policy", "shadow", "set", "round-robin"]);
+    let (code, said) = place.ask(&["policy", "shadow", "set", "round-robin"]);
     assert_eq!((code, said.as_str()), (Some(0), "round-robin is asked beside the real policy from now on\n"));
     requests(address, "/pid", 60);
-    let status = scene.shadow(60);
+    let status = place.shadow(60);
     assert_eq!((number(&status["agreed"]), &status["agreement"]), (60, &Value::from(1.0)), "{status}");
     // A session is where it is, for the shadow too, and says nothing about balance.
     for _ in 0..3 {
         let (sid, _) = poll_session(address);
         assert_eq!(session_at(address, &format!("sid={sid}")).0, 200);
     }
-    let status = scene.shadow(66);
+    let status = place.shadow(66);
     assert_eq!((number(&status["agreed"]), number(&status["differed"])), (66, 0), "{status}");
     assert_eq!(column(&status["spread"], "shadow"), [21, 21, 21], "{status}");
 
     // Promoted, it is the policy; the shadow goes on as what it is.
-    let (_, said) = scene.ask(&["policy", "set", "random"]);
+    let (_, said) = place.ask(&["policy", "set", "random"]);
     assert!(said.contains("now runs random"), "{said}");
-    let (code, said) = scene.ask(&["policy", "shadow", "off"]);
+    let (code, said) = place.ask(&["policy", "shadow", "off"]);
     assert_eq!((code, said.as_str()), (Some(0), "no shadow any more\n"));
-    let (_, said) = scene.ask(&["policy", "shadow", "status"]);
+    let (_, said) = place.ask(&["policy", "shadow", "status"]);
     assert_eq!(said, "no shadow\n");
-    let (code, said) = scene.ask(&["policy", "shadow", "off"]);
+    let (code, said) = place.ask(&["policy", "shadow", "off"]);
     assert!(code == Some(2) && said.contains("there is no shadow"), "{said}");
-    let (code, said) = scene.ask(&["policy", "shadow", "set", "randum"]);
+    let (code, said) = place.ask(&["policy", "shadow", "set", "randum"]);
     assert!(code == Some(2) && said.contains("no policy `randum`"), "{said}");
     running.stop();
 }
@@ -177,34 +130,30 @@ fn a_shadow_that_does_not_load_is_a_wrong_configuration() {
 
 #[test]
 fn a_shadow_that_loops_harms_nobody_and_is_switched_off_until_its_file_changes() {
-    let scene = Scene::new();
-    fs::copy(guest("policy_hostile"), scene.path("shadow.wasm")).expect("it can be copied");
-    let running = scene.start("round-robin", &["--shadow", &scene.text("shadow.wasm")]);
+    let place = Place::new();
+    fs::copy(guest("policy_hostile"), place.path("shadow.wasm")).expect("it can be copied");
+    let running = place.deciding("round-robin", &["--shadow", &place.text("shadow.wasm")]);
     let address = running.address();
     requests(address, "/pid", 3);
-    assert_eq!(number(&scene.shadow(3)["failed"]), 0);
+    assert_eq!(number(&place.shadow(3)["failed"]), 0);
     requests(address, "/loop", 60);
     running.logged("shadow policy switched off");
-    let status = scene.json(&["policy", "shadow", "status", "--json"]);
+    let status = place.json(&["policy", "shadow", "status"]);
     assert_eq!((&status["in_service"], &status["counts"]["faults"]["fuel"]), (&false.into(), &5.into()));
-    let (_, said) = scene.ask(&["policy", "status"]);
+    let (_, said) = place.ask(&["policy", "status"]);
     assert!(said.contains("shadow.wasm, SWITCHED OFF after repeated faults"), "{said}");
-    let live = scene.json(&["policy", "status", "--json"])["links"][0]["counts"].clone();
+    let live = place.json(&["policy", "status"])["links"][0]["counts"].clone();
     assert_eq!((number(&live["calls"]), &live["faults"]["fuel"]), (63, &0.into()), "{live}");
     let pids: Vec<u32> = (0..3).map(|_| get(address, "/pid").pid()).collect();
     assert_eq!(pids, running.workers(), "round-robin goes on exactly");
-    assert_eq!(
-        number(&scene.json(&["policy", "shadow", "status", "--json"])["asked"]),
-        3 + 5,
-        "it is not asked"
-    );
+    assert_eq!(number(&place.json(&["policy", "shadow", "status"])["asked"]), 3 + 5, "it is not asked");
 
-    let good = scene.path("good.wasm");
+    let good = place.path("good.wasm");
     fs::copy(policy_file("round-robin"), &good).expect("it can be copied");
-    fs::rename(good, scene.path("shadow.wasm")).expect("it can be renamed");
+    fs::rename(good, place.path("shadow.wasm")).expect("it can be renamed");
     running.logged("shadow policy is asked again");
     requests(address, "/pid", 3);
-    let status = scene.shadow(3);
+    let status = place.shadow(3);
     assert_eq!((number(&status["agreed"]), &status["in_service"]), (3, &true.into()), "{status}");
     let stopped = running.stop();
     assert_eq!(stopped.log.matches("switched off").count(), 1, "{}", stopped.log);
@@ -213,12 +162,12 @@ fn a_shadow_that_loops_harms_nobody_and_is_switched_off_until_its_file_changes()
 
 #[test]
 fn what_a_shadow_complains_about_is_not_in_the_log() {
-    let scene = Scene::new();
+    let place = Place::new();
     let script = "export function balance(workers, request) { if (request.path === '/loop') for (;;); return workers[0]; }";
-    fs::write(scene.path("shadow.js"), script).expect("it can be written");
-    let running = scene.start("round-robin", &["--shadow", &scene.text("shadow.js")]);
+    place.write("shadow.js", script);
+    let running = place.deciding("round-robin", &["--shadow", &place.text("shadow.js")]);
     requests(running.address(), "/pid", 3);
-    let status = scene.shadow(3);
+    let status = place.shadow(3);
     assert_eq!((number(&status["agreed"]), number(&status["differed"])), (1, 2), "{status}");
     requests(running.address(), "/loop", 10);
     running.logged("shadow policy switched off");
@@ -228,12 +177,12 @@ fn what_a_shadow_complains_about_is_not_in_the_log() {
 
 #[test]
 fn a_recording_is_replayed_alike_and_shows_what_another_policy_would_change() {
-    let scene = Scene::new();
-    let running = scene.start("round-robin", &[]);
+    let place = Place::new();
+    let running = place.deciding("round-robin", &[]);
     let address = running.address();
     // Not at the beginning of a round: the recording has to know.
     requests(address, "/pid", 1);
-    let recording = scene.record("log", &["--max", "64"]);
+    let recording = place.record("log", &["--max", "64"]);
     requests(address, "/pid?token=geheim", 40);
     for _ in 0..8 {
         let (sid, _) = poll_session(address);
@@ -241,23 +190,23 @@ fn a_recording_is_replayed_alike_and_shows_what_another_policy_would_change() {
         assert_eq!(status, 200);
     }
     // A turn that goes by without a connection.
-    scene.json(&["policy", "explain", "--json"]);
+    place.json(&["policy", "explain"]);
     requests(address, "/pid", 8);
     let output = recording.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("enough: 64 decisions in "), "{said}");
-    let text = fs::read_to_string(scene.path("log")).expect("it is there");
+    let text = fs::read_to_string(place.path("log")).expect("it is there");
     assert!(!text.contains("geheim") && !text.contains("127.0.0.1\""), "{text}");
     assert!(text.ends_with("\"end\":{\"decisions\":64,\"lost\":0}}\n"), "{text}");
     running.stop();
 
-    let same = scene.replay("log", &["--policy", "round-robin"]);
+    let same = place.replay("log", &["--policy", "round-robin"]);
     assert_eq!((number(&same["new"]["all"]), number(&same["known"]["all"])), (56, 8), "{same}");
     assert_eq!((&same["new"]["changed"], &same["known"]["changed"]), (&0.into(), &0.into()), "{same}");
     assert_eq!((&same["sessions"]["all"], &same["sessions"]["changed"]), (&8.into(), &0.into()), "{same}");
     assert_eq!(column(&same["spread"], "before"), column(&same["spread"], "after"), "{same}");
 
-    let random = || scene.replay("log", &["--policy", "random"]);
+    let random = || place.replay("log", &["--policy", "random"]);
     let mut other = random();
     let changed = number(&other["new"]["changed"]);
     assert!((1..56).contains(&changed), "{other}");
@@ -268,12 +217,12 @@ fn a_recording_is_replayed_alike_and_shows_what_another_policy_would_change() {
         outcome["latency_ns"] = Value::Null;
     }
     assert_eq!(other, again, "the outcome is the same each time");
-    let seeded = scene.replay("log", &["--policy", "random", "--seed", "7"]);
+    let seeded = place.replay("log", &["--policy", "random", "--seed", "7"]);
     assert_ne!(seeded["table"], other["table"]);
-    let against = scene.replay("log", &["--policy", "random", "--against", "random"]);
+    let against = place.replay("log", &["--policy", "random", "--against", "random"]);
     assert_eq!(against["new"]["changed"], 0, "{against}");
 
-    let file = scene.text("log");
+    let file = place.text("log");
     let (code, picture) = finished(program(&["replay", &file, "--policy", "random"]));
     assert_eq!(code, Some(0), "{picture}");
     for expected in [
@@ -287,24 +236,24 @@ fn a_recording_is_replayed_alike_and_shows_what_another_policy_would_change() {
         assert!(picture.contains(expected), "{expected} is missing in\n{picture}");
     }
     // A recorder that is killed leaves a line unfinished; anything else is broken.
-    fs::write(scene.path("cut"), &text[..text.len() - 30]).expect("it can be written");
-    assert_eq!(scene.replay("cut", &["--policy", "round-robin"])["cut"], true);
-    fs::write(scene.path("broken"), text.replacen("\"u\":", "\"U\":", 1)).expect("it can be written");
-    let (code, said) = finished(program(&["replay", &scene.text("broken"), "--policy", "random"]));
+    place.write("cut", &text[..text.len() - 30]);
+    assert_eq!(place.replay("cut", &["--policy", "round-robin"])["cut"], true);
+    place.write("broken", text.replacen("\"u\":", "\"U\":", 1));
+    let (code, said) = finished(program(&["replay", &place.text("broken"), "--policy", "random"]));
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("broken, line 3: expected an object with the key u"), "{said}");
 }
 
 #[test]
 fn loads_of_a_replay_follow_its_decisions() {
-    let scene = Scene::new();
-    let running = scene.start("least-connection", &[]);
+    let place = Place::new();
+    let running = place.deciding("least-connection", &[]);
     let address = running.address();
-    let mut recording = scene.record("log", &["--full"]);
+    let mut recording = place.record("log", &["--full"]);
     let open: Vec<Client> = (0..12).map(|_| Client::websocket(address)).collect();
     requests(address, "/pid", 6);
     drop(open);
-    let lines = || fs::read_to_string(scene.path("log")).expect("it is there");
+    let lines = || fs::read_to_string(place.path("log")).expect("it is there");
     eventually("the sessions' ends are recorded", || {
         (lines().matches("\"close\":").count() == 12).then_some(())
     });
@@ -312,11 +261,11 @@ fn loads_of_a_replay_follow_its_decisions() {
     assert!(recording.wait().expect("it ends").success());
     running.stop();
 
-    let same = scene.replay("log", &["--policy", "least-connection"]);
+    let same = place.replay("log", &["--policy", "least-connection"]);
     assert_eq!((&same["new"]["all"], &same["new"]["changed"]), (&18.into(), &0.into()), "{same}");
     // All to one: its load would have grown with every connection, and the others' would not.
     let piled =
-        scene.replay("log", &["--policy", "hash{\"key\": \"header:Host\"}", "--against", "least-connection"]);
+        place.replay("log", &["--policy", "hash{\"key\": \"header:Host\"}", "--against", "least-connection"]);
     // The sockets' four each, and what then looked least: that is told of as connections close.
     let before = column(&piled["spread"], "before");
     assert!(before.iter().all(|count| *count >= 4) && before.iter().sum::<u64>() == 18, "{piled}");
@@ -325,7 +274,7 @@ fn loads_of_a_replay_follow_its_decisions() {
     assert_eq!(after, [0, 0, 18], "{piled}");
 
     // The same sessions in a simulation, on the workers that there were.
-    let words = ["policy", "simulate", "random", "round-robin", "--json", "--log", &scene.text("log")];
+    let words = ["policy", "simulate", "random", "round-robin", "--json", "--log", &place.text("log")];
     let (code, said) = finished(program(&words));
     assert_eq!(code, Some(0), "{said}");
     let simulated: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
@@ -338,12 +287,12 @@ fn loads_of_a_replay_follow_its_decisions() {
 
 #[test]
 fn whoever_follows_reads_why() {
-    let scene = Scene::new();
+    let place = Place::new();
     let hostile = guest("policy_hostile");
-    let running = scene.start(hostile.to_str().expect("plain text"), &[]);
+    let running = place.deciding(hostile.to_str().expect("plain text"), &[]);
     let address = running.address();
     let follow = |words: &[&str]| {
-        let mut command = scene.asking(&["policy", "explain", "--follow"]);
+        let mut command = place.asking(&["policy", "explain", "--follow"]);
         command.args(words).stdout(Stdio::piped()).spawn().expect("the program starts")
     };
     // A request now and then until the follower, which may have come late, has seen enough.
@@ -378,7 +327,7 @@ fn whoever_follows_reads_why() {
 
     let (sid, pid) = poll_session(address);
     let owner = running.workers().iter().position(|worker| *worker == pid).expect("a worker of ours");
-    let (_, said) = scene.ask(&["policy", "explain", "--session", &sid]);
+    let (_, said) = place.ask(&["policy", "explain", "--session", &sid]);
     assert!(
         said.contains(&format!("session table → w{owner}\n"))
             && said.ends_with(&format!("decision: w{owner}\n")),
@@ -389,10 +338,10 @@ fn whoever_follows_reads_why() {
 
 #[test]
 fn a_follower_who_does_not_read_loses_and_harms_nothing() {
-    let scene = Scene::new();
-    let running = scene.start("round-robin", &[]);
+    let place = Place::new();
+    let running = place.deciding("round-robin", &[]);
     let address = running.address();
-    let mut stalled = UnixStream::connect(scene.path("admin.sock")).expect("the admin socket is there");
+    let mut stalled = UnixStream::connect(place.path("admin.sock")).expect("the admin socket is there");
     stalled
         .write_all(b"GET /v1/decisions?form=full HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("it takes a request");
@@ -427,16 +376,16 @@ fn a_follower_who_does_not_read_loses_and_harms_nothing() {
 
 #[test]
 fn faults_of_a_replayed_policy_are_counted_and_the_rest_goes_on() {
-    let scene = Scene::new();
+    let place = Place::new();
     let first = r#"{"sidetrack":"decisions/1","began":"","program":"","session_key":"query:sid","form":"full","chain":[],"last":{"link":"random","policy":"native:random","generation":0}}"#;
     let roster = r#"{"t":0,"roster":[{"id":5,"name":"w0"},{"id":6,"name":"w1"}]}"#;
     let decision = |target: &str| format!(r#"{{"t":1,"u":"{target}","l":[0,0],"b":5,"w":5}}"#);
     let mut lines = vec![first.to_owned(), roster.to_owned()];
     lines
         .extend(["/loop", "/panic", "/", "/stranger"].iter().cycle().take(40).map(|target| decision(target)));
-    fs::write(scene.path("log"), lines.join("\n")).expect("it can be written");
+    place.write("log", lines.join("\n"));
     let hostile = guest("policy_hostile");
-    let outcome = scene.replay("log", &["--policy", hostile.to_str().expect("plain text")]);
+    let outcome = place.replay("log", &["--policy", hostile.to_str().expect("plain text")]);
     assert_eq!((&outcome["faults"], &outcome["bad_answers"]), (&20.into(), &10.into()), "{outcome}");
     assert_eq!((&outcome["new"]["all"], &outcome["calls"]), (&40.into(), &40.into()), "{outcome}");
 }

@@ -243,9 +243,8 @@ fn dechunked(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-/// A GET on a connection of its own, closed afterwards.
-#[track_caller]
 /// What the admin interface answers, head and all.
+#[track_caller]
 pub fn admin(socket: &Path, target: &str) -> String {
     let mut stream = UnixStream::connect(socket).expect("the admin socket is there");
     write!(stream, "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
@@ -255,6 +254,8 @@ pub fn admin(socket: &Path, target: &str) -> String {
     answer
 }
 
+/// A GET on a connection of its own, closed afterwards.
+#[track_caller]
 pub fn get(address: SocketAddr, target: &str) -> Response {
     try_get(address, target).unwrap_or_else(|error| panic!("GET {target}: {error}"))
 }

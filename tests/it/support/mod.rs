@@ -5,6 +5,7 @@ mod http;
 mod languages;
 mod node;
 mod os;
+mod place;
 mod sidetrack;
 mod turn;
 mod wait;
@@ -14,6 +15,7 @@ pub use http::{Client, Response, admin, get, pid, poll_session, session_at, try_
 pub use languages::{every_language, python, python_worker, rust_worker};
 pub use node::{client, install, job, node, worker, worker as node_worker};
 pub use os::{alive, children, kill, signal, sockets};
+pub use place::{Place, finished, program};
 pub use sidetrack::{Run, Sidetrack, Stopped, check, sidetrack};
 pub use turn::Turn;
 pub use wait::{PATIENCE, eventually, eventually_within};

@@ -8,12 +8,12 @@ use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use serde_json::{Value, json};
 
-use super::{Guest, Place, guest};
+use super::{Guest, guest};
 use crate::admin::{Over, TOKEN};
 use crate::ctl::{ctl, figure, metrics};
 use crate::support::{
-    Client, PATIENCE, Run, admin, eventually, every_language, fake, get, interpreter, pid, poll_session,
-    root, session_at, sidetrack, signal, worker,
+    Client, PATIENCE, Place, Run, admin, eventually, every_language, fake, finished, get, interpreter, pid,
+    poll_session, program, root, session_at, sidetrack, signal, worker,
 };
 
 const PEER: &str = "GET /peer HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -156,7 +156,7 @@ fn every_decision_has_its_line_and_figures_keep_their_reasons() {
         let alert = Client::with(address, b"\x16\x03\x01\x02\x00").read_to_end();
         assert_eq!(alert.expect("an alert").len(), 7);
         // Once it comes to nothing at the last moment.
-        let gone = place.program("gone", "SIDETRACK \"$@\" && rm \"$0\"");
+        let gone = place.script("gone", "SIDETRACK \"$@\" && rm \"$0\"");
         let (code, said) = place.try_upgrade(&["--binary", &gone]);
         assert_eq!(code, Some(1), "{said}");
         get(address, "/pid");
@@ -175,7 +175,7 @@ fn every_decision_has_its_line_and_figures_keep_their_reasons() {
 #[test]
 fn over_tcp_it_goes_on_and_names_no_program() {
     let place = Place::new();
-    let over = Over::with_token(&place.path(""));
+    let over = Over::with_token(place.folder());
     let running = place.run(worker("listen.js")).workers(1).with(&over.words()).start();
     let admin = over.address(&running);
     let ask = |method: &str, path: &str, body: &str| {
@@ -189,7 +189,7 @@ fn over_tcp_it_goes_on_and_names_no_program() {
     assert_eq!(refused.status, 403, "{refused:?}");
     assert!(refused.text().contains("at the admin socket only"), "{refused:?}");
     let at = format!("http://{admin}");
-    let (code, said) = Place::upgrade_at(&at, &["--token-file", &over.token_file]);
+    let (code, said) = finished(program(&["upgrade", "--admin", &at, "--token-file", &over.token_file]));
     assert_eq!(code, Some(0), "{said}");
     let status = ask("GET", "/v1/status", "");
     assert_eq!((status.status, &status.json()["upgrades"]), (200, &json!(1)));
@@ -235,7 +235,7 @@ fn rights_that_are_needed_stay_and_none_comes_back() {
         place.upgrade();
         assert_eq!(rights(running.pid), before);
     }
-    let (code, _) = place.try_upgrade(&["--binary", &place.program("late", "exec SIDETRACK \"$@\"")]);
+    let (code, _) = place.try_upgrade(&["--binary", &place.script("late", "exec SIDETRACK \"$@\"")]);
     assert_eq!(code, Some(0));
     assert_eq!(rights(running.pid), before);
     running.stop();
