@@ -11,6 +11,7 @@ mod admin;
 mod balance;
 mod broadcast;
 mod browser;
+mod code;
 mod ctl;
 mod dashboard;
 mod death;
