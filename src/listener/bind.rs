@@ -235,18 +235,22 @@ mod tests {
         ListenAddress::Tcp { host: Some(host.into()), port: 0 }
     }
 
-    #[test]
-    fn accepted_sockets_inherit_no_delay() {
-        let bound = bind(&tcp("127.0.0.1"), Opening::Request, Duration::from_secs(1)).unwrap();
+    /// The server's end of a connection with somebody who has said something.
+    fn accepted(bound: &Bound) -> TcpStream {
         let mut client = TcpStream::connect(bound.local_address().unwrap()).unwrap();
         io::Write::write_all(&mut client, b"x").unwrap();
-        let accepted = loop {
+        loop {
             match bound.accept() {
                 Ok((socket, _)) => break TcpStream::from(socket),
                 Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
             }
-        };
-        assert!(accepted.nodelay().unwrap());
+        }
+    }
+
+    #[test]
+    fn accepted_sockets_inherit_no_delay() {
+        let bound = bind(&tcp("127.0.0.1"), Opening::Request, Duration::from_secs(1)).unwrap();
+        assert!(accepted(&bound).nodelay().unwrap());
     }
 
     #[test]
@@ -257,15 +261,7 @@ mod tests {
         let at = |text: &str| bound.is_at(&text.parse::<super::super::Listen>().unwrap().address);
         assert!(at(&address.to_string()));
         assert!(!at(&format!(":{}", address.port())) && !at("127.0.0.1:1") && !at("unix:/run/x.sock"));
-        let mut client = TcpStream::connect(address).unwrap();
-        io::Write::write_all(&mut client, b"x").unwrap();
-        let accepted = loop {
-            match bound.accept() {
-                Ok((socket, _)) => break TcpStream::from(socket),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
-        };
-        assert!(accepted.nodelay().unwrap());
+        assert!(accepted(&bound).nodelay().unwrap());
     }
 
     #[test]
