@@ -1,9 +1,10 @@
 //! `sidetrack policy …`: the verbs for whoever writes one.
 
-use clap::{Arg, ArgAction, ArgMatches, Command};
-
 use std::time::Duration;
 
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::time::some_time;
 use crate::author::{Bench, Check, Dev, Language, Lengths, New, Simulate, Task, Test};
 use crate::policy::{Limits, PolicyLink};
 
@@ -263,14 +264,6 @@ fn json(text: &str) -> Result<String, String> {
 
 fn time(name: &'static str, default: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).value_name("TIME").default_value(default).value_parser(some_time).help(help)
-}
-
-fn some_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("expected more than no time".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(format!("expected a time such as 10s: {error}")),
-    }
 }
 
 fn positive(text: &str) -> Result<f64, String> {

@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::policy::{self, asking};
+use super::time::any_time;
 use crate::admin::{Ctl, Question};
 
 const EXAMPLES: &str = "\
@@ -110,7 +111,7 @@ fn within() -> Arg {
     Arg::new("within")
         .long("within")
         .value_name("TIME")
-        .value_parser(humantime::parse_duration)
+        .value_parser(any_time)
         .help("When the old one leaves at the latest, such as 10m; without it, it may take for ever")
 }
 

@@ -5,6 +5,7 @@ mod ctl;
 mod policy;
 mod print;
 mod record;
+mod time;
 mod upgrade;
 
 pub use policy::{Order, Verb};
@@ -145,7 +146,7 @@ fn join() -> Command {
                 .long("wait")
                 .value_name("TIME")
                 .default_value("60s")
-                .value_parser(humantime::parse_duration)
+                .value_parser(time::any_time)
                 .help("How long to wait for a sidetrack that is not there"),
         )
         .arg(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use super::time::any_time;
 use crate::admin::Recording;
 use crate::policy::{Limits, PolicyLink};
 use crate::record::{Keep, Loads, Replay};
@@ -56,7 +57,7 @@ pub(super) fn record_command() -> Command {
             Arg::new("for")
                 .long("for")
                 .value_name("TIME")
-                .value_parser(humantime::parse_duration)
+                .value_parser(any_time)
                 .help("Stop after so long, such as 10m; without it, when you stop it or sidetrack ends"),
         )
         .arg(

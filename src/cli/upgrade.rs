@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::policy::{asking, wanted};
+use super::time::any_time;
 use crate::admin::Upgrade;
 use crate::upgrade;
 
@@ -33,7 +34,7 @@ pub(super) fn command() -> Command {
     let time = Arg::new("within")
         .long("within")
         .value_name("TIME")
-        .value_parser(humantime::parse_duration)
+        .value_parser(any_time)
         .help("How long the new program may take to check itself [default: 60s]");
     let binary = Arg::new("binary")
         .long("binary")
