@@ -87,11 +87,7 @@ impl SessionKey {
     #[must_use]
     pub fn find(&self, head: &impl Head) -> Found {
         match self {
-            Self::Query(name) => one_of(
-                form_urlencoded::parse(head.query().as_bytes())
-                    .filter(|(key, _)| key == name)
-                    .map(|(_, value)| value),
-            ),
+            Self::Query(name) => one_of(parameter(head.query(), name)),
             Self::Cookie(name) => one_of(
                 head.header("cookie")
                     .flat_map(cookie::Cookie::split_parse)
@@ -159,8 +155,9 @@ pub fn authority(target: &str) -> &str {
 /// and fragment.
 #[must_use]
 pub fn path_and_query(target: &str) -> (&str, &str) {
-    // An absolute-form target loses scheme and authority.
-    let origin = match target.split_once("://") {
+    // An absolute-form target loses scheme and authority. Nearly every target begins with its path.
+    let absolute = if target.starts_with('/') { None } else { target.split_once("://") };
+    let origin = match absolute {
         Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
             rest.find(['/', '?']).map_or("", |start| &rest[start..])
         }
@@ -168,6 +165,18 @@ pub fn path_and_query(target: &str) -> (&str, &str) {
     };
     let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
     (path, query.split_once('#').map_or(query, |(query, _)| query))
+}
+
+/// The values of a query's parameter, decoded. Of the others only those are decoded whose names may be its
+/// own in disguise.
+fn parameter<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> {
+    let may_be = move |pair: &&[u8]| {
+        let key = pair.split(|byte| *byte == b'=').next().unwrap_or_default();
+        key == name.as_bytes() || key.iter().any(|byte| matches!(byte, b'%' | b'+'))
+    };
+    let pairs = query.as_bytes().split(|byte| *byte == b'&').filter(may_be);
+    let decoded = pairs.flat_map(form_urlencoded::parse);
+    decoded.filter(move |(key, _)| key == name).map(|(_, value)| value)
 }
 
 /// Text as a server reads it from a path or a cookie.
