@@ -54,6 +54,7 @@ impl Fleet {
         for worker in carried.workers {
             workers.push(Arc::new(Worker::resume(worker, &settings, incoming, now)?));
         }
+        workers.sort_unstable_by_key(|worker| worker.id);
         {
             let mut members = self.lock();
             members.next_id = carried.next_id;

@@ -56,6 +56,7 @@ pub struct Reports {
 
 #[derive(Debug)]
 pub(super) struct Members {
+    /// In the order of their ids.
     pub(super) workers: Vec<Arc<Worker>>,
     pub(super) roster: Roster,
     /// The workers of the roster, in its order.
@@ -276,7 +277,9 @@ impl Fleet {
         origin: Origin,
     ) -> Arc<Worker> {
         let worker = Arc::new(Worker::new(id, slot.to_owned(), pid, socket, origin, &self.settings.now()));
-        self.lock().workers.push(Arc::clone(&worker));
+        let mut members = self.lock();
+        let place = members.workers.partition_point(|other| other.id < id);
+        members.workers.insert(place, Arc::clone(&worker));
         worker
     }
 
@@ -425,7 +428,9 @@ impl Fleet {
     }
 
     fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {
-        self.lock().workers.iter().find(|worker| worker.id == id).cloned()
+        let members = self.lock();
+        let place = members.workers.binary_search_by_key(&id, |worker| worker.id).ok()?;
+        Some(Arc::clone(&members.workers[place]))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Members> {

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,37 @@ pub struct Worker {
     /// Told when something waits to be written.
     pub nudge: Notify,
     state: Mutex<State>,
+    /// Hand-offs under way, as of when the lock was last released: every connection's routing wants to know
+    /// it of every worker, and takes no lock for it.
+    under_way: AtomicU32,
+}
+
+/// A worker's state, locked.
+#[derive(Debug)]
+pub struct Locked<'a> {
+    state: MutexGuard<'a, State>,
+    under_way: &'a AtomicU32,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let under_way = self.state.window.waiting() + self.state.window.pending();
+        self.under_way.store(u32::try_from(under_way).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
 }
 
 /// What a worker carries.
@@ -209,22 +241,31 @@ impl Worker {
             asked: false,
             message: Vec::new(),
         };
-        let (load, nudge) = (Load::default(), Notify::new());
-        let (handed_off, handed_back) = (Counter::default(), Counter::default());
-        Self { id, slot, pid, origin, socket, load, handed_off, handed_back, nudge, state: Mutex::new(state) }
+        Self {
+            id,
+            slot,
+            pid,
+            origin,
+            socket,
+            load: Load::default(),
+            handed_off: Counter::default(),
+            handed_back: Counter::default(),
+            nudge: Notify::new(),
+            state: Mutex::new(state),
+            under_way: AtomicU32::new(0),
+        }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> Locked<'_> {
         // Nothing panics under the lock; were it so, the state would still be whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        Locked { state, under_way: &self.under_way }
     }
 
     /// What this worker carries now, hand-offs under way included.
     #[must_use]
     pub fn total_load(&self) -> u32 {
-        let state = self.lock();
-        let under_way = state.window.waiting() + state.window.pending();
-        self.load.total().saturating_add(u32::try_from(under_way).unwrap_or(u32::MAX))
+        self.load.total().saturating_add(self.under_way.load(Ordering::Relaxed))
     }
 
     /// How much went to it and how much came back.
