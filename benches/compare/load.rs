@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::Effort;
+use crate::cores;
 use crate::support::peers::Peer;
 use crate::support::{median, process};
 use crate::table::{Column, Table};
@@ -17,7 +18,7 @@ struct Round {
     latencies: [f64; 3],
     /// CPU time in microseconds for each.
     front: Option<f64>,
-    backs: f64,
+    backs: Option<f64>,
     /// For each thousand.
     errors: f64,
 }
@@ -71,7 +72,10 @@ where
         let ratio = |figure: fn(&Round) -> f64| {
             median(own.iter().zip(&rounds[0]).map(|(own, first)| figure(own) / figure(first)).collect())
         };
-        let front = own.iter().map(|round| round.front).collect::<Option<Vec<_>>>().map(median);
+        let known = |figure: fn(&Round) -> Option<f64>| {
+            own.iter().map(figure).collect::<Option<Vec<_>>>().map(median)
+        };
+        let dearer = own.iter().zip(&rounds[0]).map(|(own, first)| Some(own.backs? / first.backs?));
         table.row(
             &peer.name,
             vec![
@@ -80,9 +84,9 @@ where
                 Some(all(|round| round.latencies[0])),
                 Some(all(|round| round.latencies[1])),
                 Some(all(|round| round.latencies[2])),
-                front,
-                Some(all(|round| round.backs)),
-                Some(ratio(|round| round.backs)),
+                known(|round| round.front),
+                known(|round| round.backs),
+                dearer.collect::<Option<Vec<_>>>().map(median),
                 Some(all(|round| round.errors)),
             ],
         );
@@ -103,6 +107,7 @@ where
         for client in 0..work.clients {
             let (ready, taken) = (&ready, &taken);
             scope.spawn(move || {
+                cores::of_clients();
                 let mut state = (work.begin)(peer, client);
                 ready.wait();
                 let end = Instant::now() + time;
@@ -138,7 +143,7 @@ where
         rate: done / wall,
         latencies: [at(500), at(990), at(999)],
         front: (!peer.front().is_empty()).then(|| micros(front) / done),
-        backs: micros(back) / done,
+        backs: (!peer.backs().is_empty()).then(|| micros(back) / done),
         errors: errors as f64 * 1000.0 / (done + errors as f64),
     }
 }

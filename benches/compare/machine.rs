@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::cores;
+
 pub fn describe() -> Value {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
@@ -12,9 +14,11 @@ pub fn describe() -> Value {
     let memory = meminfo.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (servers, clients) = cores::describe();
     json!({
         "processor": processor,
-        "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "cores_of_servers": servers,
+        "cores_of_clients": clients,
         "memory_mib": memory.map(|kib| kib / 1024),
         "kernel": kernel.trim(),
         "load_before": load.split(' ').next(),

@@ -7,8 +7,8 @@
 //!
 //! The peers of a scenario all run; short rounds go around among them, so that a noisy moment meets all,
 //! and what is reported is the median over the rounds: of the figures, and of their ratios to the
-//! first peer's in the same round. Rates share the cores with the load generator and say little by
-//! themselves; CPU time per connection or request is what a process has been charged by the kernel.
+//! first peer's in the same round. Servers have one half of the cores to themselves and clients the other.
+//! CPU time per connection or request is what a process has been charged by the kernel.
 //!
 //! Needs Node and `npm ci` in tests/node (the tests do it). nginx and HAProxy are left out, and that
 //! is said, where they are not installed.
@@ -19,11 +19,13 @@
 mod support;
 
 mod client;
+mod cores;
 mod load;
 mod machine;
 mod memory;
 mod picture;
 mod policies;
+mod roster;
 mod scaling;
 mod scenarios;
 mod table;
@@ -47,7 +49,7 @@ pub struct Effort {
 
 type Scenario = (&'static str, fn(Effort) -> Table);
 
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     ("connections", scenarios::connections),
     ("get", scenarios::get),
     ("post", scenarios::post),
@@ -58,6 +60,7 @@ const SCENARIOS: [Scenario; 10] = [
     ("upload", memory::upload),
     ("policies", policies::policies),
     ("scaling", scaling::scaling),
+    ("roster", roster::roster),
 ];
 
 fn main() {
@@ -79,6 +82,7 @@ fn main() {
         SCENARIOS.map(|(name, _)| name).join(", ")
     );
     room();
+    cores::of_servers();
 
     let machine = machine::describe();
     println!("{machine:#}\n");

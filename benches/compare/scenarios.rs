@@ -45,9 +45,17 @@ pub fn connections(effort: Effort) -> Table {
         Peer::sticky1(2),
         Peer::sticky2(2),
         Peer::cluster(2),
+        Peer::direct(),
     ];
     installed(&mut peers, 2);
-    connections_through("New connections with tiny answers, 2 workers, 64 clients", &peers, effort)
+    let mut table =
+        connections_through("New connections with tiny answers, 2 workers, 64 clients", &peers, effort);
+    table.notes.push(
+        "Direct is one process that accepts for itself and shares its core with nobody. nginx keeps connections \
+         to the workers, which see few new ones."
+            .to_owned(),
+    );
+    table
 }
 
 /// Requests of one session on each kept connection.
