@@ -10,6 +10,9 @@ use crate::support::peers::Peer;
 use crate::support::{median, process};
 use crate::table::{Column, Table};
 
+/// How often the peers are started.
+const STARTS: usize = 3;
+
 /// One peer's round.
 #[derive(Debug, Clone, Copy)]
 struct Round {
@@ -34,10 +37,13 @@ pub struct Work<Begin, Step> {
 }
 
 /// Rounds among the peers, and the table of their medians. `what` is one step's name.
+///
+/// The peers are started several times. Of two processes that run the same program one may be slower by a
+/// tenth for as long as it lives, by where its memory happens to lie.
 pub fn compare<State, Begin, Step>(
     title: &str,
     what: &str,
-    peers: &[Peer],
+    start: impl Fn() -> Vec<Peer>,
     effort: Effort,
     work: &Work<Begin, Step>,
 ) -> Table
@@ -45,16 +51,51 @@ where
     Begin: Fn(&Peer, usize) -> State + Sync,
     Step: Fn(&mut State) -> io::Result<()> + Sync,
 {
-    let mut rounds: Vec<Vec<Round>> = peers.iter().map(|_| Vec::new()).collect();
-    for turn in 0..=effort.rounds {
-        for (peer, rounds) in peers.iter().zip(&mut rounds) {
-            let round = round(peer, effort.round, work);
-            // The first warms everybody up.
-            if turn > 0 {
-                rounds.push(round);
+    let mut all = Rounds::default();
+    for _ in 0..STARTS {
+        all.add(&start(), effort.rounds.div_ceil(STARTS), effort.round, work);
+    }
+    all.table(title, what)
+}
+
+/// The rounds of each peer.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    names: Vec<String>,
+    rounds: Vec<Vec<Round>>,
+}
+
+impl Rounds {
+    /// More of them, among peers that run: the same ones as before, or others of the same names.
+    pub fn add<State, Begin, Step>(
+        &mut self,
+        peers: &[Peer],
+        number: usize,
+        time: Duration,
+        work: &Work<Begin, Step>,
+    ) where
+        Begin: Fn(&Peer, usize) -> State + Sync,
+        Step: Fn(&mut State) -> io::Result<()> + Sync,
+    {
+        self.names = peers.iter().map(|peer| peer.name.clone()).collect();
+        self.rounds.resize_with(peers.len(), Vec::new);
+        for turn in 0..=number {
+            for (peer, rounds) in peers.iter().zip(&mut self.rounds) {
+                let round = round(peer, time, work);
+                // The first warms everybody up.
+                if turn > 0 {
+                    rounds.push(round);
+                }
             }
         }
     }
+
+    pub fn table(&self, title: &str, what: &str) -> Table {
+        table(title, what, &self.names, &self.rounds)
+    }
+}
+
+fn table(title: &str, what: &str, names: &[String], rounds: &[Vec<Round>]) -> Table {
     let each = [
         Column::new(&format!("{what}s/s"), 0),
         Column::new("to the first", 2),
@@ -67,7 +108,7 @@ where
         Column::new("errors of 1000", 1),
     ];
     let mut table = Table::new(title, each.to_vec());
-    for (peer, own) in peers.iter().zip(&rounds) {
+    for (name, own) in names.iter().zip(rounds) {
         let all = |figure: fn(&Round) -> f64| median(own.iter().map(figure).collect());
         let ratio = |figure: fn(&Round) -> f64| {
             median(own.iter().zip(&rounds[0]).map(|(own, first)| figure(own) / figure(first)).collect())
@@ -77,7 +118,7 @@ where
         };
         let dearer = own.iter().zip(&rounds[0]).map(|(own, first)| Some(own.backs? / first.backs?));
         table.row(
-            &peer.name,
+            name,
             vec![
                 Some(all(|round| round.rate)),
                 Some(ratio(|round| round.rate)),

@@ -3,7 +3,7 @@
 //!     cargo bench --bench compare                        # everything, about 12 minutes
 //!     cargo bench --bench compare -- --quick             # everything, shorter and less certain
 //!     cargo bench --bench compare -- --only echo,idle    # some scenarios
-//!     cargo bench --bench compare -- --out docs/results  # tables, results.json and pictures go there
+//!     cargo bench --bench compare -- --out docs/results  # a page, results.json and pictures go there
 //!
 //! The peers of a scenario all run; short rounds go around among them, so that a noisy moment meets all,
 //! and what is reported is the median over the rounds: of the figures, and of their ratios to the
@@ -23,6 +23,7 @@ mod cores;
 mod load;
 mod machine;
 mod memory;
+mod page;
 mod picture;
 mod policies;
 mod roster;
@@ -107,9 +108,12 @@ fn main() {
     });
     std::fs::write(folder.join("results.json"), format!("{results:#}\n")).expect("results.json");
     for (name, table) in &tables {
-        std::fs::write(folder.join(name).with_extension("md"), table.markdown()).expect("a table");
         picture::draw(&folder.join(name).with_extension("svg"), table).expect("a picture");
     }
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let command = format!("cargo bench --bench compare -- {}", words.join(" "));
+    std::fs::write(folder.join("README.md"), page::text(&command, &machine, effort, &tables))
+        .expect("the page");
     println!("results are in {}", folder.display());
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use crate::Effort;
 use crate::client::{EngineIo, Http, get as get_request, open_session, post as post_request};
-use crate::load::{Work, compare};
+use crate::load::{Rounds, Work, compare};
 use crate::support::peers::{Peer, file};
 use crate::table::Table;
 
@@ -39,17 +39,25 @@ fn everybody() -> Vec<Peer> {
 
 /// New connections, an answer of two bytes each.
 pub fn connections(effort: Effort) -> Table {
-    let mut peers = vec![
-        Peer::sidetrack("sidetrack", 2, &[]),
-        Peer::sidetrack_with("sidetrack, worker of sticky 2.x", &file("workers/sticky2.js"), 2, &[]),
-        Peer::sticky1(2),
-        Peer::sticky2(2),
-        Peer::cluster(2),
-        Peer::direct(),
-    ];
-    installed(&mut peers, 2);
-    let mut table =
-        connections_through("New connections with tiny answers, 2 workers, 64 clients", &peers, effort);
+    let start = || {
+        let mut peers = vec![
+            Peer::sidetrack("sidetrack", 2, &[]),
+            Peer::sidetrack_with("sidetrack, worker of sticky 2.x", &file("workers/sticky2.js"), 2, &[]),
+            Peer::sticky1(2),
+            Peer::sticky2(2),
+            Peer::cluster(2),
+            Peer::direct(),
+        ];
+        installed(&mut peers, 2);
+        peers
+    };
+    let mut table = compare(
+        "New connections with tiny answers, 2 workers, 64 clients",
+        "connection",
+        start,
+        effort,
+        &one_each(),
+    );
     table.notes.push(
         "Direct is one process that accepts for itself and shares its core with nobody. nginx keeps connections \
          to the workers, which see few new ones."
@@ -60,7 +68,6 @@ pub fn connections(effort: Effort) -> Table {
 
 /// Requests of one session on each kept connection.
 fn kept(title: &str, effort: Effort, request: impl Fn(&str) -> Vec<u8> + Sync) -> Table {
-    let peers = everybody();
     let work = Work {
         clients: FEW,
         begin: |peer: &Peer, client| {
@@ -70,7 +77,7 @@ fn kept(title: &str, effort: Effort, request: impl Fn(&str) -> Vec<u8> + Sync) -
         },
         step: |(http, request): &mut (Http, Vec<u8>)| http.exchange(request).map(drop),
     };
-    compare(title, "request", &peers, effort, &work)
+    compare(title, "request", everybody, effort, &work)
 }
 
 pub fn get(effort: Effort) -> Table {
@@ -91,8 +98,11 @@ pub fn large_post(effort: Effort) -> Table {
 
 /// A session by polling, joined, and upgraded to a WebSocket: all that a page does before it begins.
 pub fn handshakes(effort: Effort) -> Table {
-    let mut peers = vec![Peer::sidetrack("sidetrack", 2, &[]), Peer::sticky1(2), Peer::sticky2(2)];
-    installed(&mut peers, 2);
+    let start = || {
+        let mut peers = vec![Peer::sidetrack("sidetrack", 2, &[]), Peer::sticky1(2), Peer::sticky2(2)];
+        installed(&mut peers, 2);
+        peers
+    };
     let work = Work {
         clients: FEW,
         begin: |peer: &Peer, client| (peer.address, client),
@@ -101,7 +111,7 @@ pub fn handshakes(effort: Effort) -> Table {
     let mut table = compare(
         "Socket.IO handshakes, polling then WebSocket, 2 workers, 16 clients",
         "handshake",
-        &peers,
+        start,
         effort,
         &work,
     );
@@ -126,7 +136,6 @@ fn handshake(server: SocketAddr, client: usize) -> io::Result<()> {
 
 /// Messages to and fro over WebSockets that are open.
 pub fn echo(effort: Effort) -> Table {
-    let peers = everybody();
     let work = Work {
         clients: FEW,
         begin: |peer: &Peer, client| {
@@ -144,20 +153,26 @@ pub fn echo(effort: Effort) -> Table {
     compare(
         "Socket.IO messages echoed over open WebSockets, 1 worker, 16 clients",
         "message",
-        &peers,
+        everybody,
         effort,
         &work,
     )
 }
 
-/// New connections through one sidetrack after another.
+/// New connections through sidetracks that run.
 pub fn connections_through(title: &str, peers: &[Peer], effort: Effort) -> Table {
+    let mut rounds = Rounds::default();
+    rounds.add(peers, effort.rounds, effort.round, &one_each());
+    rounds.table(title, "connection")
+}
+
+/// Each client opens a connection, asks once and is answered, again and again.
+fn one_each() -> Work<impl Fn(&Peer, usize) -> Http + Sync, impl Fn(&mut Http) -> io::Result<()> + Sync> {
     let request: &[u8] =
         b"GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
-    let work = Work {
+    Work {
         clients: CLIENTS,
         begin: |peer: &Peer, client| Http::new(peer.address, client),
         step: |http: &mut Http| http.exchange(request).map(drop),
-    };
-    compare(title, "connection", peers, effort, &work)
+    }
 }
