@@ -3,6 +3,7 @@
 //!     cargo bench --bench compare                        # everything, about 12 minutes
 //!     cargo bench --bench compare -- --quick             # everything, shorter and less certain
 //!     cargo bench --bench compare -- --only echo,idle    # some scenarios
+//!     cargo bench --bench compare -- --rounds 30 --round 1000    # more rounds, longer ones (in milliseconds)
 //!     cargo bench --bench compare -- --out docs/results  # a page, results.json and pictures go there
 //!
 //! The peers of a scenario all run; short rounds go around among them, so that a noisy moment meets all,
@@ -72,8 +73,9 @@ fn main() {
     };
     let effort = Effort {
         rounds: support::option("--rounds", effort.rounds),
+        round: support::word("--round")
+            .map_or(effort.round, |ms| Duration::from_millis(ms.parse().expect("a number of milliseconds"))),
         idle: support::option("--idle", effort.idle),
-        ..effort
     };
     let only = support::word("--only");
     let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|word| word == name));
