@@ -36,7 +36,14 @@ pub(super) fn command() -> Command {
         )
         .subcommand(
             asking(Command::new("session").about("Which worker has a session, and since when"))
-                .arg(Arg::new("sid").value_name("SID").required(true).help("The session id")),
+                // One in 64 ids of Engine.IO begins with a hyphen.
+                .arg(
+                    Arg::new("sid")
+                        .value_name("SID")
+                        .required(true)
+                        .allow_hyphen_values(true)
+                        .help("The session id"),
+                ),
         )
         .subcommand(
             asking(

@@ -265,6 +265,14 @@ mod tests {
     }
 
     #[test]
+    fn a_session_id_may_begin_with_a_hyphen() {
+        for words in [&["ctl", "session", "-r9A", "--json"][..], &["policy", "explain", "--session", "-r9A"]]
+        {
+            command().try_get_matches_from([&["sidetrack"], words].concat()).unwrap();
+        }
+    }
+
+    #[test]
     fn typed_flags_become_settings_and_defaults_do_not() {
         let words =
             ["sidetrack", "run", "-w", "2", "-l", ":1", "-l", ":2", "--no-shim", "--", "node", "a.js", "-x"];

@@ -117,6 +117,7 @@ pub(super) fn verbs(command: Command) -> Command {
                     Arg::new("session")
                         .long("session")
                         .value_name("SID")
+                        .allow_hyphen_values(true)
                         .help("The session id it carries; with --follow, only its connections"),
                 )
                 .arg(
