@@ -143,28 +143,29 @@ impl FromStr for SessionKey {
 /// The authority of an absolute request target, such as `example.com:80`; empty of any other.
 #[must_use]
 pub fn authority(target: &str) -> &str {
-    match target.split_once("://") {
-        Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-            rest.split(['/', '?']).next().unwrap_or_default()
-        }
-        _ => "",
-    }
+    behind_scheme(target).and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default()
 }
 
 /// Cuts a request target as sent into its path and its raw query, both without scheme, authority
 /// and fragment.
 #[must_use]
 pub fn path_and_query(target: &str) -> (&str, &str) {
-    // An absolute-form target loses scheme and authority. Nearly every target begins with its path.
-    let absolute = if target.starts_with('/') { None } else { target.split_once("://") };
-    let origin = match absolute {
-        Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-            rest.find(['/', '?']).map_or("", |start| &rest[start..])
-        }
-        _ => target,
-    };
+    let origin = behind_scheme(target).map_or(target, |rest| match rest.find(['/', '?']) {
+        Some(start) => &rest[start..],
+        None => "",
+    });
     let (path, query) = origin.split_once('?').unwrap_or((origin, ""));
     (path, query.split_once('#').map_or(query, |(query, _)| query))
+}
+
+/// What follows the scheme of an absolute request target; none for any other.
+fn behind_scheme(target: &str) -> Option<&str> {
+    // Nearly every target begins with its path, and is not searched.
+    if target.starts_with('/') {
+        return None;
+    }
+    let (scheme, rest) = target.split_once("://")?;
+    (!scheme.contains(['/', '?'])).then_some(rest)
 }
 
 /// The values of a query's parameter, decoded. Of the others only those are decoded whose names may be its
