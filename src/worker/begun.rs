@@ -31,8 +31,7 @@ impl Begun {
     pub fn find(fleet: &Fleet, slot: &str) -> Self {
         let members = fleet.lock();
         let own = |worker: &&Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
-        let mut own: Vec<_> = members.workers.iter().filter(own).cloned().collect();
-        own.sort_by_key(|worker| worker.id);
+        let own: Vec<_> = members.workers.iter().filter(own).cloned().collect();
         let followed = members.succession.contains_key(slot);
         let mut begun = Self::default();
         // Of several, those that get nothing new were followed; all of them may be draining.

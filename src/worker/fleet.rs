@@ -56,7 +56,7 @@ pub struct Reports {
 
 #[derive(Debug)]
 pub(super) struct Members {
-    /// In the order of their ids.
+    /// In the order of their ids, the youngest last.
     pub(super) workers: Vec<Arc<Worker>>,
     pub(super) roster: Roster,
     /// The workers of the roster, in its order.

@@ -144,8 +144,7 @@ impl Fleet {
     /// The youngest worker of a slot, and whether it is ready.
     pub(super) fn youngest(&self, slot: &str) -> Option<(WorkerId, bool)> {
         let members = self.lock();
-        let own = members.workers.iter().filter(|worker| worker.slot == slot);
-        let youngest = own.max_by_key(|worker| worker.id)?;
+        let youngest = members.workers.iter().rfind(|worker| worker.slot == slot)?;
         Some((youngest.id, members.ready.iter().any(|worker| worker.id == youngest.id)))
     }
 }
