@@ -4,13 +4,11 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::ctl::{ctl, figure, json, metrics};
 use crate::join::Guest;
 use crate::support::{
-    Client, Place, Response, Sidetrack, alive, check, eventually, finished, kill, poll_session, program,
-    python_worker, root, rust_worker, session_at, sidetrack, worker,
+    Client, Place, Response, Sidetrack, alive, check, eventually, kill, poll_session, python_worker, root,
+    rust_worker, session_at, sidetrack, worker,
 };
 
 /// A configuration in a folder of its own.
@@ -199,10 +197,9 @@ fn a_policy_is_replaced_in_one_pool_alone() {
     let running = scene.start(4);
     let (address, admin) = (running.address(), scene.admin());
     let both = || (slot(&ask(address, "a", "/")), slot(&ask(address, "a", "/api")));
+    let verb = |words: &[&str]| scene.place.ask(&[&["policy"], words].concat());
     let chain = |pool: &str| -> u64 {
-        let (code, said) = verb(&admin, &["status", "--pool", pool, "--json"]);
-        assert_eq!(code, Some(0), "{said}");
-        let chain: Value = serde_json::from_str(&said).expect("JSON");
+        let chain = scene.place.json(&["policy", "status", "--pool", pool]);
         chain["links"][0]["generation"].as_u64().expect("a number")
     };
     let first = both();
@@ -212,20 +209,20 @@ fn a_policy_is_replaced_in_one_pool_alone() {
     assert_eq!((chain("default"), chain("api")), (1, 2));
 
     // By hand, too: without a name it is the default pool's.
-    assert_eq!(verb(&admin, &["set", "round-robin"]).0, Some(0));
+    assert_eq!(verb(&["set", "round-robin"]).0, Some(0));
     assert_eq!((chain("default"), chain("api")), (2, 2));
-    assert_eq!(verb(&admin, &["rollback", "--pool", "api"]).0, Some(0));
+    assert_eq!(verb(&["rollback", "--pool", "api"]).0, Some(0));
     assert_eq!((chain("default"), chain("api")), (2, 3));
     assert_eq!(both().1, first.1);
-    let (code, said) = verb(&admin, &["rollback", "--pool", "web"]);
+    let (code, said) = verb(&["rollback", "--pool", "web"]);
     assert_eq!(code, Some(2));
     assert!(said.contains("there is no pool `web`, but default, api"), "{said}");
 
-    let (_, said) = verb(&admin, &["status"]);
+    let (_, said) = verb(&["status"]);
     assert!(said.contains("pool default\n") && said.contains("pool api\n"), "{said}");
-    let (_, said) = verb(&admin, &["explain", "--target", "/api/x"]);
+    let (_, said) = verb(&["explain", "--target", "/api/x"]);
     assert!(said.contains("pool api\n") && said.contains("decision: api.w0"), "{said}");
-    let (_, said) = verb(&admin, &["explain", "--target", "/other"]);
+    let (_, said) = verb(&["explain", "--target", "/other"]);
     assert!(said.contains("pool default\n") && !said.contains("api.w"), "{said}");
 
     let text = metrics(&admin);
@@ -240,13 +237,6 @@ fn a_policy_is_replaced_in_one_pool_alone() {
     let (_, said) = ctl(&admin, &["status"]);
     assert!(said.contains("api (/api): "), "{said}");
     running.terminate();
-}
-
-/// `sidetrack policy …`
-fn verb(admin: &Path, words: &[&str]) -> (Option<i32>, String) {
-    let mut command = program(&["policy"]);
-    command.args(words).arg("--admin").arg(admin);
-    finished(command)
 }
 
 #[test]

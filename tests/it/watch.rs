@@ -86,7 +86,7 @@ fn a_shadow_is_compared_and_changes_nothing() {
     let (_, said) = place.ask(&["policy", "status"]);
     assert!(said.contains("shadow: random, asked\n") && said.contains("  new to      w0"), "{said}");
 
-    let metrics = admin(&place.path("admin.sock"), "/metrics");
+    let metrics = admin(&place.socket(), "/metrics");
     assert!(
         metrics.contains(&format!("sidetrack_shadow_decisions_total{{outcome=\"agreed\"}} {agreed}\n")),
         "{metrics}"
@@ -148,9 +148,7 @@ fn a_shadow_that_loops_harms_nobody_and_is_switched_off_until_its_file_changes()
     assert_eq!(pids, running.workers(), "round-robin goes on exactly");
     assert_eq!(number(&place.json(&["policy", "shadow", "status"])["asked"]), 3 + 5, "it is not asked");
 
-    let good = place.path("good.wasm");
-    fs::copy(policy_file("round-robin"), &good).expect("it can be copied");
-    fs::rename(good, place.path("shadow.wasm")).expect("it can be renamed");
+    place.replace("shadow.wasm", fs::read(policy_file("round-robin")).expect("it is built"));
     running.logged("shadow policy is asked again");
     requests(address, "/pid", 3);
     let status = place.shadow(3);
@@ -341,7 +339,7 @@ fn a_follower_who_does_not_read_loses_and_harms_nothing() {
     let place = Place::new();
     let running = place.deciding("round-robin", &[]);
     let address = running.address();
-    let mut stalled = UnixStream::connect(place.path("admin.sock")).expect("the admin socket is there");
+    let mut stalled = UnixStream::connect(place.socket()).expect("the admin socket is there");
     stalled
         .write_all(b"GET /v1/decisions?form=full HTTP/1.1\r\nHost: test\r\n\r\n")
         .expect("it takes a request");
