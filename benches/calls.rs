@@ -13,8 +13,7 @@
 
 mod support;
 
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -24,9 +23,9 @@ use nix::libc::{
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_SPACE, MSG_NOSIGNAL, MSG_PEEK, SCM_RIGHTS, SOCK_CLOEXEC,
     SOCK_NONBLOCK, SOL_SOCKET, iovec, mmsghdr, msghdr, sendmmsg,
 };
-use nix::time::{ClockId, clock_gettime};
 use sidetrack::sys::socket::{accept, peek};
-use sidetrack_worker::wire::{self, encode};
+use sidetrack_worker::wire::encode;
+use support::channel::{clients, cpu, give, take};
 use support::{median, option};
 
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: bench\r\n\r\n";
@@ -88,26 +87,9 @@ fn main() {
     }
 }
 
-/// The worker's part: take the descriptors and close them.
-fn take(channel: &UnixStream) {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match wire::receive(channel, &mut buffer) {
-            Ok(received) if received.bytes == 0 => return,
-            Ok(_) => {}
-            Err(_) => std::thread::yield_now(),
-        }
-    }
-}
-
 /// CPU time of one batch.
 fn timed(place: &Place, ring: &mut Ring, way: fn(&Place, &mut Ring)) -> Duration {
-    let mut clients: Vec<_> =
-        (0..place.batch).map(|_| TcpStream::connect(place.address).expect("the backlog has room")).collect();
-    for client in &mut clients {
-        client.write_all(REQUEST).expect("the request goes out");
-    }
-    let cpu = || Duration::from(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock"));
+    let _clients = clients(place.address, place.batch, REQUEST);
     let before = cpu();
     way(place, ring);
     cpu() - before
@@ -115,11 +97,7 @@ fn timed(place: &Place, ring: &mut Ring, way: fn(&Place, &mut Ring)) -> Duration
 
 fn one_by_one(place: &Place, ring: &mut Ring) {
     let clients = accepted(place, ring);
-    for client in &clients {
-        while wire::send(&place.worker, encode::CONNECTION, Some(client.as_fd())).is_err() {
-            std::thread::yield_now();
-        }
-    }
+    clients.iter().for_each(|client| give(&place.worker, client));
 }
 
 /// A batch of connections, accepted and looked at. Those who take them close them when all are sent, as

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::peers::{Process, file, serving, wait};
+use support::peers::{Process, SIDETRACK, file, serving, wait};
 
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
@@ -91,7 +91,7 @@ fn count(connections: u32) -> (u64, u64) {
         .args(["--tool=callgrind", "--separate-threads=yes", "--trace-syscalls=yes"])
         .arg(format!("--callgrind-out-file={}", at("profile").display()))
         .arg(format!("--log-file={}", at("calls").display()))
-        .arg(env!("CARGO_BIN_EXE_sidetrack"))
+        .arg(SIDETRACK)
         .args(["run", "--listen", "127.0.0.1:0", "--log", "warn", "--workers", &WORKERS.to_string()])
         .arg("--ready-file")
         .arg(at("ready"))

@@ -30,18 +30,16 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sidetrack::sys::socket::peek;
-use sidetrack_worker::wire::{self, encode};
-use support::option;
-use support::peers::{Peer, file};
+use support::peers::{Peer, SIDETRACK, file};
 use support::process::{cpu, first_thread_cpu};
+use support::{channel, option};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -57,14 +55,6 @@ const WATCHED: [Row; 5] = [
 ];
 /// How long a client keeps a connection that lasts.
 const LASTS: Duration = Duration::from_millis(5);
-const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
-const KEPT: &[u8] = b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: keep-alive\r\n\r\n";
-
-const VERSIONS: [Row; 2] = [
-    Row { name: "the other", other: true, ..Row::policy("least-connection") },
-    Row { name: "this", ..Row::policy("least-connection") },
-];
-const OWN: &str = env!("CARGO_BIN_EXE_sidetrack");
 
 #[derive(Clone, Copy)]
 struct Row {
@@ -74,13 +64,11 @@ struct Row {
     recorded: bool,
     /// The share of decisions in an access log.
     logged: Option<&'static str>,
-    /// This program, or the other one.
-    other: bool,
 }
 
 impl Row {
     const fn policy(policy: &'static str) -> Self {
-        Self { name: policy, policy, shadow: None, recorded: false, logged: None, other: false }
+        Self { name: policy, policy, shadow: None, recorded: false, logged: None }
     }
 }
 
@@ -100,24 +88,30 @@ impl Drop for Running {
     }
 }
 
+/// Connections that end at once, and those that last.
 struct Round {
+    once: Spent,
+    lasting: Spent,
+}
+
+/// What a load has taken.
+struct Spent {
     cpu: Duration,
     routing: Duration,
-    lasting: Duration,
     wall: Duration,
 }
 
 fn main() {
     let connections = option("--connections", 20_000);
     let rounds = option("--rounds", 5);
-    let other = support::word("--against");
-    let rows: &[Row] = match &other {
-        Some(_) => &VERSIONS,
-        None if support::flag("--watched") => &WATCHED,
-        None => &POLICIES,
+    let own = |row: &Row| (*row, SIDETRACK.to_owned());
+    let version = |name, program| (Row { name, ..Row::policy("least-connection") }, program);
+    let rows: Vec<(Row, String)> = match support::word("--against") {
+        Some(other) => vec![version("the other", other), version("this", SIDETRACK.to_owned())],
+        None if support::flag("--watched") => WATCHED.iter().map(own).collect(),
+        None => POLICIES.iter().map(own).collect(),
     };
-    let other = other.map_or_else(|| OWN.into(), PathBuf::from);
-    let running: Vec<Running> = rows.iter().map(|row| start(*row, &other)).collect();
+    let running: Vec<Running> = rows.iter().map(|(row, program)| start(*row, Path::new(program))).collect();
     for Running { sidetrack, .. } in &running {
         load(sidetrack.address, connections / 10);
     }
@@ -126,17 +120,9 @@ fn main() {
     for _ in 0..rounds {
         floors.push(floor(2_000).as_secs_f64() * 1e6);
         for (Running { sidetrack, .. }, results) in running.iter().zip(&mut results) {
-            let pid = sidetrack.front()[0];
-            let (before, routed, start) = (cpu(pid), first_thread_cpu(pid), Instant::now());
-            load(sidetrack.address, connections);
-            let wall = start.elapsed();
-            // The last acknowledgements are on their way; they belong to this round.
-            std::thread::sleep(Duration::from_millis(100));
-            let (cpu_used, routing) = (cpu(pid) - before, first_thread_cpu(pid) - routed);
-            let before = cpu(pid);
-            load_lasting(sidetrack.address, connections);
-            std::thread::sleep(Duration::from_millis(100));
-            results.push(Round { cpu: cpu_used, routing, lasting: cpu(pid) - before, wall });
+            let once = spent(sidetrack, || load(sidetrack.address, connections));
+            let lasting = spent(sidetrack, || load_lasting(sidetrack.address, connections));
+            results.push(Round { once, lasting });
         }
     }
     floors.sort_by(f64::total_cmp);
@@ -147,33 +133,42 @@ fn main() {
         "{:<26} {:>14} {:>9} {:>14} {:>14} {:>14} {:>14}",
         "policy", "CPU/connection", "to floor", "best", "routing", "lasting", "connections/s"
     );
-    for (Row { name, .. }, mut results) in rows.iter().zip(results) {
-        results.sort_by_key(|round| round.cpu);
+    for ((Row { name, .. }, _), mut results) in rows.iter().zip(results) {
+        results.sort_by_key(|round| round.once.cpu);
         let each = |time: Duration| time.as_secs_f64() * 1e6 / connections as f64;
-        let per = |round: &Round| each(round.cpu);
+        let per = |round: &Round| each(round.once.cpu);
         let (median, best) = (&results[results.len() / 2], &results[0]);
-        let rate = connections as f64 / median.wall.as_secs_f64();
+        let rate = connections as f64 / median.once.wall.as_secs_f64();
         let ratio = per(median) / floor;
-        let (all, least, routing) = (per(median), per(best), each(median.routing));
-        let lasting = support::median(results.iter().map(|round| each(round.lasting)).collect());
+        let (all, least, routing) = (per(median), per(best), each(median.once.routing));
+        let lasting = support::median(results.iter().map(|round| each(round.lasting.cpu)).collect());
         println!(
             "{name:<26} {all:>11.2} µs {ratio:>8.2}x {least:>11.2} µs {routing:>11.2} µs {lasting:>11.2} µs {rate:>14.0}"
         );
     }
 }
 
+fn spent(sidetrack: &Peer, load: impl FnOnce()) -> Spent {
+    let pid = sidetrack.front()[0];
+    let (before, routed, start) = (cpu(pid), first_thread_cpu(pid), Instant::now());
+    load();
+    let wall = start.elapsed();
+    // The last acknowledgements are on their way; they belong to it.
+    std::thread::sleep(Duration::from_millis(100));
+    Spent { cpu: cpu(pid) - before, routing: first_thread_cpu(pid) - routed, wall }
+}
+
 /// The release binary with two workers that answer and close.
-fn start(row: Row, other: &Path) -> Running {
+fn start(row: Row, program: &Path) -> Running {
     let folder = tempfile::tempdir().expect("a folder for the admin socket");
     let admin = folder.path().join("admin.sock").display().to_string();
     let mut words = vec!["--policy", row.policy, "--admin", &admin];
     words.extend(row.shadow.iter().flat_map(|shadow| ["--shadow", shadow]));
     let log = folder.path().join("access.log").display().to_string();
     words.extend(row.logged.iter().flat_map(|share| ["--access-log", &log, "--access-log-sample", share]));
-    let program = if row.other { other } else { Path::new(OWN) };
     let sidetrack = Peer::sidetrack_of(program, row.name, &file("workers/tiny.js"), WORKERS, &words);
     let recorder = row.recorded.then(|| {
-        let mut command = Command::new(OWN);
+        let mut command = Command::new(SIDETRACK);
         command.args(["record", "--out", "-", "--admin", &admin]);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the recorder starts");
         // Its first bytes say that it records; what follows is read and forgotten.
@@ -187,41 +182,25 @@ fn start(row: Row, other: &Path) -> Running {
 
 /// CPU time per connection of the system calls alone.
 fn floor(connections: usize) -> Duration {
-    let cpu = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
+    let request = request("close");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("it is a socket");
     let address = listener.local_addr().expect("it is bound");
     let (ours, theirs) = UnixStream::pair().expect("a channel");
     std::thread::scope(|scope| {
-        // The worker's part: take the descriptors and close them.
-        scope.spawn(move || {
-            let mut buffer = vec![0; 64 * 1024];
-            loop {
-                match wire::receive(&theirs, &mut buffer) {
-                    Ok(received) if received.bytes == 0 => return,
-                    Ok(_) => {}
-                    Err(_) => std::thread::yield_now(),
-                }
-            }
-        });
+        scope.spawn(move || channel::take(&theirs));
         let mut spent = Duration::ZERO;
         let mut head = [0; 16 * 1024];
         for _ in 0..connections / CLIENTS {
-            let mut clients: Vec<_> =
-                (0..CLIENTS).map(|_| TcpStream::connect(address).expect("the backlog has room")).collect();
-            for client in &mut clients {
-                client.write_all(REQUEST).expect("the request goes out");
-            }
-            let before = Duration::from(cpu());
+            let _clients = channel::clients(address, CLIENTS, request.as_bytes());
+            let before = channel::cpu();
             for _ in 0..CLIENTS {
                 let (client, _) = listener.accept().expect("it is connected");
                 let length = peek(&client, &mut head).expect("the request is there");
-                assert_eq!(length, REQUEST.len());
-                while wire::send(&ours, encode::CONNECTION, Some(client.as_fd())).is_err() {
-                    std::thread::yield_now();
-                }
+                assert_eq!(length, request.len());
+                channel::give(&ours, &client);
             }
-            spent += Duration::from(cpu()) - before;
+            spent += channel::cpu() - before;
         }
         drop(ours);
         spent / u32::try_from(connections / CLIENTS * CLIENTS).expect("a small number")
@@ -230,10 +209,11 @@ fn floor(connections: usize) -> Duration {
 
 /// Connections that the worker closes behind its answer.
 fn load(address: SocketAddr, connections: usize) {
+    let request = request("close");
     by_clients(connections, || {
         let mut answer = Vec::new();
         let mut stream = TcpStream::connect(address).expect("sidetrack accepts");
-        stream.write_all(REQUEST).expect("the request goes out");
+        stream.write_all(request.as_bytes()).expect("the request goes out");
         stream.read_to_end(&mut answer).expect("an answer comes");
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
     });
@@ -241,10 +221,11 @@ fn load(address: SocketAddr, connections: usize) {
 
 /// Connections that the client closes, a while after the answer.
 fn load_lasting(address: SocketAddr, connections: usize) {
+    let request = request("keep-alive");
     by_clients(connections, || {
         let (mut answer, mut length) = ([0; 1024], 0);
         let mut stream = TcpStream::connect(address).expect("sidetrack accepts");
-        stream.write_all(KEPT).expect("the request goes out");
+        stream.write_all(request.as_bytes()).expect("the request goes out");
         while !answer[..length].ends_with(b"\r\n\r\nok") {
             let more = stream.read(&mut answer[length..]).expect("an answer comes");
             assert!(more > 0, "{}", String::from_utf8_lossy(&answer[..length]));
@@ -252,6 +233,13 @@ fn load_lasting(address: SocketAddr, connections: usize) {
         }
         std::thread::sleep(LASTS);
     });
+}
+
+fn request(connection: &str) -> String {
+    format!(
+        "GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\n\
+         Accept: */*\r\nConnection: {connection}\r\n\r\n"
+    )
 }
 
 fn by_clients(connections: usize, connection: impl Fn() + Sync) {

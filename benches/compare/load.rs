@@ -90,49 +90,48 @@ impl Rounds {
         }
     }
 
+    /// Their medians.
     pub fn table(&self, title: &str, what: &str) -> Table {
-        table(title, what, &self.names, &self.rounds)
+        let each = [
+            Column::new(&format!("{what}s/s"), 0),
+            Column::new("to the first", 2),
+            Column::new("p50 µs", 0),
+            Column::new("p99 µs", 0),
+            Column::new("p99.9 µs", 0),
+            Column::new(&format!("proxy µs CPU/{what}"), 1),
+            Column::new(&format!("workers µs CPU/{what}"), 1),
+            Column::new("to the first", 2),
+            Column::new("errors of 1000", 1),
+        ];
+        let mut table = Table::new(title, each.to_vec());
+        for (name, own) in self.names.iter().zip(&self.rounds) {
+            let all = |figure: fn(&Round) -> f64| median(own.iter().map(figure).collect());
+            let ratio = |figure: fn(&Round) -> f64| {
+                median(
+                    own.iter().zip(&self.rounds[0]).map(|(own, first)| figure(own) / figure(first)).collect(),
+                )
+            };
+            let known = |figure: fn(&Round) -> Option<f64>| {
+                own.iter().map(figure).collect::<Option<Vec<_>>>().map(median)
+            };
+            let dearer = own.iter().zip(&self.rounds[0]).map(|(own, first)| Some(own.backs? / first.backs?));
+            table.row(
+                name,
+                vec![
+                    Some(all(|round| round.rate)),
+                    Some(ratio(|round| round.rate)),
+                    Some(all(|round| round.latencies[0])),
+                    Some(all(|round| round.latencies[1])),
+                    Some(all(|round| round.latencies[2])),
+                    known(|round| round.front),
+                    known(|round| round.backs),
+                    dearer.collect::<Option<Vec<_>>>().map(median),
+                    Some(all(|round| round.errors)),
+                ],
+            );
+        }
+        table
     }
-}
-
-fn table(title: &str, what: &str, names: &[String], rounds: &[Vec<Round>]) -> Table {
-    let each = [
-        Column::new(&format!("{what}s/s"), 0),
-        Column::new("to the first", 2),
-        Column::new("p50 µs", 0),
-        Column::new("p99 µs", 0),
-        Column::new("p99.9 µs", 0),
-        Column::new(&format!("proxy µs CPU/{what}"), 1),
-        Column::new(&format!("workers µs CPU/{what}"), 1),
-        Column::new("to the first", 2),
-        Column::new("errors of 1000", 1),
-    ];
-    let mut table = Table::new(title, each.to_vec());
-    for (name, own) in names.iter().zip(rounds) {
-        let all = |figure: fn(&Round) -> f64| median(own.iter().map(figure).collect());
-        let ratio = |figure: fn(&Round) -> f64| {
-            median(own.iter().zip(&rounds[0]).map(|(own, first)| figure(own) / figure(first)).collect())
-        };
-        let known = |figure: fn(&Round) -> Option<f64>| {
-            own.iter().map(figure).collect::<Option<Vec<_>>>().map(median)
-        };
-        let dearer = own.iter().zip(&rounds[0]).map(|(own, first)| Some(own.backs? / first.backs?));
-        table.row(
-            name,
-            vec![
-                Some(all(|round| round.rate)),
-                Some(ratio(|round| round.rate)),
-                Some(all(|round| round.latencies[0])),
-                Some(all(|round| round.latencies[1])),
-                Some(all(|round| round.latencies[2])),
-                known(|round| round.front),
-                known(|round| round.backs),
-                dearer.collect::<Option<Vec<_>>>().map(median),
-                Some(all(|round| round.errors)),
-            ],
-        );
-    }
-    table
 }
 
 fn round<State, Begin, Step>(peer: &Peer, time: Duration, work: &Work<Begin, Step>) -> Round

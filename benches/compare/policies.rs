@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::Effort;
 use crate::scenarios::connections_through;
-use crate::support::peers::Peer;
+use crate::support::peers::{Peer, SIDETRACK};
 use crate::table::Table;
 
 /// Between two swaps.
@@ -63,7 +63,7 @@ pub fn policies(effort: Effort) -> Table {
 }
 
 fn swap(admin: &Path, policy: &str) {
-    let status = Command::new(env!("CARGO_BIN_EXE_sidetrack"))
+    let status = Command::new(SIDETRACK)
         .args(["policy", "set", policy, "--admin"])
         .arg(admin)
         .stdout(Stdio::null())

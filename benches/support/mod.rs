@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no benchmark needs all of it")]
 
+pub mod channel;
 pub mod peers;
 pub mod process;
 

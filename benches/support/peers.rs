@@ -19,8 +19,8 @@ use super::process;
 /// to 20 % more: in some processes and not in others, whatever is in front of them. So none gives back.
 const MALLOC: [(&str, &str); 2] = [("MALLOC_TRIM_THRESHOLD_", "268435456"), ("MALLOC_TOP_PAD_", "16777216")];
 
-/// Of this build.
-const SIDETRACK: &str = env!("CARGO_BIN_EXE_sidetrack");
+/// The program of this build.
+pub const SIDETRACK: &str = env!("CARGO_BIN_EXE_sidetrack");
 
 /// How long a server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -106,36 +106,37 @@ impl Peer {
         words: &[&str],
     ) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the ready file");
-        let ready = folder.path().join("ready.json");
-        let mut command = Self::run(sidetrack, workers, &ready);
+        let mut command = Self::run(sidetrack, workers, &folder);
         let front =
             Process(command.args(words).args(["--", "node"]).arg(program).spawn().expect("sidetrack starts"));
-        let address = wait(|| serving(&ready, workers));
-        let name = name.to_owned();
-        Self { name, address, workers, front: Some(front), behind: Vec::new(), _folder: Some(folder) }
+        Self::behind_sidetrack(name, workers, front, folder)
     }
 
     /// Sidetrack with workers of the caller's, which `join` at the socket it is given.
     pub fn sidetrack_joined<W>(name: &str, workers: usize, join: impl FnOnce(&Path) -> W) -> (Self, W) {
         let folder = tempfile::tempdir().expect("a folder for its files");
-        let (ready, socket) = (folder.path().join("ready.json"), folder.path().join("join.sock"));
-        let mut command = Self::run(Path::new(SIDETRACK), 0, &ready);
+        let socket = folder.path().join("join.sock");
+        let mut command = Self::run(Path::new(SIDETRACK), 0, &folder);
         let front = Process(command.arg("--join-socket").arg(&socket).spawn().expect("sidetrack starts"));
         wait(|| socket.exists().then_some(()));
         let joined = join(&socket);
-        let address = wait(|| serving(&ready, workers));
-        let name = name.to_owned();
-        let peer =
-            Self { name, address, workers, front: Some(front), behind: Vec::new(), _folder: Some(folder) };
-        (peer, joined)
+        (Self::behind_sidetrack(name, workers, front, folder), joined)
     }
 
-    fn run(sidetrack: &Path, workers: usize, ready: &Path) -> Command {
+    /// A sidetrack that is there when so many workers are.
+    fn behind_sidetrack(name: &str, workers: usize, front: Process, folder: TempDir) -> Self {
+        let ready = folder.path().join("ready.json");
+        let address = wait(|| serving(&ready, workers));
+        let name = name.to_owned();
+        Self { name, address, workers, front: Some(front), behind: Vec::new(), _folder: Some(folder) }
+    }
+
+    fn run(sidetrack: &Path, workers: usize, folder: &TempDir) -> Command {
         let mut command = Command::new(sidetrack);
         command
             .args(["run", "--listen", "127.0.0.1:0", "--log", "error"])
             .args(["--workers", &workers.to_string(), "--ready-file"])
-            .arg(ready)
+            .arg(folder.path().join("ready.json"))
             .envs(MALLOC)
             .stdout(Stdio::null());
         command
