@@ -139,7 +139,11 @@ impl Router {
         let hold = {
             let settings = self.settings.now();
             let made_up = settings.session_key.made_by_client();
-            if request.attempt > 0 || made_up { None } else { Some(settings.hold) }
+            if request.attempt > 0 || made_up {
+                None
+            } else {
+                Some(settings.hold.max(self.fleet.gathering()))
+            }
         };
         let Some(hold) = hold else { return Ok(None) };
         self.telemetry.counters.held.one();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
@@ -75,6 +75,8 @@ pub(super) struct Members {
     /// Processes started here whose channel is gone: worker and process id, slot.
     pub(super) parting: Vec<(WorkerId, u32, String)>,
     pub(super) slots: Slots,
+    /// Until when workers that joined a sidetrack before this one are waited for.
+    gathering: Option<Instant>,
 }
 
 /// A connection that is to be routed, not for the first time.
@@ -143,6 +145,7 @@ impl Fleet {
             succeeding: HashMap::new(),
             parting: Vec::new(),
             slots: Slots::default(),
+            gathering: None,
         };
         Self {
             settings: Live::new(settings),
@@ -365,6 +368,18 @@ impl Fleet {
     #[must_use]
     pub fn is_open(&self, server: ServerId) -> bool {
         self.lock().opened.contains(&server)
+    }
+
+    /// Workers that outlived the sidetrack before may be on their way, with all their sessions.
+    pub(super) fn gather(&self, until: Instant) {
+        self.lock().gathering = Some(until);
+    }
+
+    /// For how long still.
+    #[must_use]
+    pub fn gathering(&self) -> Duration {
+        let until = self.lock().gathering;
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// A worker can take connections for a server from now on.

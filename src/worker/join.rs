@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{UnixCredentials, getsockopt, sockopt};
 use nix::unistd::{Gid, Group, Uid, chown};
@@ -34,6 +34,10 @@ use crate::telemetry::Event;
 
 /// How long a joining worker may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a start workers that outlived the sidetrack before may take to join this one and
+/// tell of their sessions. They look for it all the time, and a busy machine is slow.
+const GATHERING: Duration = Duration::from_secs(3);
 
 /// Workers that may have joined at the same time.
 const MOST_GUESTS: usize = 1024;
@@ -132,6 +136,9 @@ impl JoinSocket {
         for worker in fleet.workers().into_iter().filter(|worker| worker.origin == Origin::Joined) {
             let (fleet, phases) = (Arc::clone(&fleet), phases.clone());
             guests.spawn(async move { stay(&fleet, &worker, phases).await });
+        }
+        if guests.is_empty() {
+            fleet.gather(Instant::now() + GATHERING);
         }
         loop {
             tokio::select! {

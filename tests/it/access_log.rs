@@ -209,26 +209,30 @@ fn a_reader_who_is_stuck_costs_lines_and_no_connection() {
 fn at_level_debug_a_connection_and_each_question_are_spans() {
     let running = sidetrack(worker("listen.js")).workers(1).with(&["--log", "debug"]).start();
     get(running.address(), "/pid");
-    running.logged("\"outcome\":\"handed-off\"");
-    let log = running.log();
-    let spans = || {
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["message"] == "close").map(|line| line["span"].clone())
+    // A span has its line when it closes.
+    let span = |name| {
+        eventually(name, || {
+            let log = running.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let mut closed = lines.filter(|line| line["message"] == "close").map(|line| line["span"].clone());
+            closed.find(|span| span["name"] == name)
+        })
     };
-    let connection = spans().find(|span| span["name"] == "connection").expect("a span");
+    let connection = span("connection");
+    assert_eq!(connection["outcome"], "handed-off", "{connection}");
     assert_eq!(
         (&connection["worker"], &connection["generation"], &connection["session"], &connection["attempt"]),
         (&0.into(), &1.into(), &false.into(), &0.into()),
         "{connection}"
     );
     assert!(connection["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")), "{connection}");
-    let policy = spans().find(|span| span["name"] == "policy").expect("a span");
+    let policy = span("policy");
     assert_eq!(
         (&policy["link"], &policy["question"], &policy["decision"]),
         (&"least-connection".into(), &"balance".into(), &"0".into()),
         "{policy}"
     );
-    assert!(log.contains("time.busy"), "spans say how long they took");
+    assert!(running.log().contains("time.busy"), "spans say how long they took");
     running.stop();
 }
 

@@ -72,6 +72,8 @@ fn set_up() -> Result<PathBuf, String> {
     let wanted = ["requirements-test.txt", "pyproject.toml"]
         .map(|file| fs::read_to_string(sdk.join(file)).unwrap_or_default())
         .concat();
+    // Installed is this checkout's SDK, and several may share a target folder.
+    let wanted = format!("{}\n{wanted}", sdk.display());
     let done = environment.join("sidetrack.stamp");
     if fs::read_to_string(&done).is_ok_and(|text| text == wanted) {
         return Ok(environment);
