@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use sidetrack_worker::wire::Luggage;
@@ -21,12 +21,6 @@ use crate::types::{Accepted, Opening, ServerId};
 
 /// How long a loop rests when the process or the machine is out of descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long connections gather under load; timers round it up to at most 2 ms.
-const GATHER: Duration = Duration::from_millis(1);
-
-/// Connections that follow each other more closely than this are load.
-const BRISK: Duration = Duration::from_millis(3);
 
 /// What every accept loop shares.
 #[derive(Debug, Clone)]
@@ -79,55 +73,38 @@ fn accepted(
 }
 
 async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
+    let watched = watch(bound.as_fd(), Interest::READABLE)?;
     let mut exhausted = false;
-    let mut pace = Pace::default();
+    let mut fresh = false; // somebody has come since the last time we gave way
     loop {
         // Never closed, so this cannot fail.
         let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
         match bound.accept() {
             Ok((socket, peer)) => {
                 exhausted = false;
-                pace.arrived();
+                fresh = true;
                 admit(accepted(bound.opening, server, socket, peer, permit));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 // An idle listener keeps no permit from a busy one.
                 drop(permit);
-                if pace.is_brisk(Instant::now()) {
-                    sleep(GATHER).await;
-                } else {
-                    // Watched anew each time: then the first edge is what is there already.
-                    drop(watch(bound.as_fd(), Interest::READABLE)?.readable().await?);
+                if std::mem::take(&mut fresh) {
+                    give_way().await;
+                    continue;
                 }
+                watched.readable().await?.clear_ready();
             }
             Err(error) => stumble(&error, &mut exhausted, gate).await,
         }
     }
 }
 
-/// How connections follow each other.
-///
-/// When they come one by one each is taken at once. When they come thick and fast, they are left
-/// to gather for a moment and taken together: to wake up costs more than to hand one over, and
-/// that processor time is then the workers'. The price is at most 2 ms for a connection, and only
-/// under load.
-#[derive(Debug, Default)]
-struct Pace {
-    since_empty: u32,
-    last_empty: Option<Instant>,
-}
-
-impl Pace {
-    fn arrived(&mut self) {
-        self.since_empty += 1;
-    }
-
-    /// Nobody is left: did somebody come within the last few moments?
-    fn is_brisk(&mut self, now: Instant) -> bool {
-        let recent = self.last_empty.is_some_and(|last| now.saturating_duration_since(last) < BRISK);
-        self.last_empty = Some(now);
-        std::mem::take(&mut self.since_empty) > 0 && recent
-    }
+/// Lets this thread's other tasks do their work for those who have come, and then everybody else who wants
+/// this core. Whoever comes meanwhile is taken together with others: to wake up costs more than to hand one
+/// over, and that processor time is the workers'. On a core that nobody else wants it takes no time.
+async fn give_way() {
+    tokio::task::yield_now().await;
+    std::thread::yield_now();
 }
 
 /// An accept error concerns one connection, or the whole machine for a while. It never ends the

@@ -261,7 +261,6 @@ pub struct Profile {
     pub never_listens: bool,
     pub replays: bool,
     pub ready_for: Option<Duration>,
-    pub hand_back: Option<Duration>,
     pub faults: u32,
     pub unfit: Option<String>,
 }

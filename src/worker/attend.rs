@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use tokio::io::Interest;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::dialogue::{self, Ended};
 use super::fleet::{Fleet, Why};
@@ -19,9 +20,6 @@ use crate::telemetry::Event;
 
 /// How often waiting connections and deadlines are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// How long acknowledgements are let gather.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// Without a hint from the shim, how long a program gets before it is probed.
 const PROBE_UNASKED_AFTER: Duration = Duration::from_secs(3);
@@ -48,10 +46,11 @@ pub async fn attend(fleet: &Fleet, worker: &Worker) -> Departure {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut probing: Option<Probing> = None;
     let mut mixing = Mixing::new(started);
+    let mut ear = Ear::new(worker);
     loop {
         tokio::select! {
             biased;
-            stirred = stir(worker) => {
+            stirred = ear.stir() => {
                 let heard = stirred.map_err(Ended::Broken).and_then(|()| dialogue::listen(fleet, worker));
                 if let Err(ended) = heard {
                     return ended.into();
@@ -98,22 +97,37 @@ fn last_words(fleet: &Fleet, worker: &Worker, error: io::Error) -> Departure {
     dialogue::listen(fleet, worker).err().unwrap_or(Ended::Broken(error)).into()
 }
 
-/// Waits until the channel is worth a look: something has come, or there is room for what waits.
-///
-/// While acknowledgements are due, the channel is not watched but read a moment later. They come
-/// one by one, and waking up for each would cost more than everything else about a hand-off.
-/// Nothing waits for them: an unknown session has all channels read at once, and a full window
-/// counts as something that waits.
-async fn stir(worker: &Worker) -> io::Result<()> {
-    let wants_room = worker.wants_room();
-    if !wants_room && worker.awaits_acknowledgement(Instant::now()) {
-        sleep(GATHER).await;
-        return Ok(());
+/// What the runtime watches a worker's channel for.
+struct Ear<'a> {
+    worker: &'a Worker,
+    watched: Option<(Interest, AsyncFd<BorrowedFd<'a>>)>,
+}
+
+impl<'a> Ear<'a> {
+    const fn new(worker: &'a Worker) -> Self {
+        Self { worker, watched: None }
     }
-    let interest = if wants_room { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
-    // Watched anew each time: then the first edge is what is there already, and no state is kept.
-    drop(watch(worker.socket.as_fd(), interest)?.ready(interest).await?);
-    Ok(())
+
+    /// Waits until the channel is worth a look: something has come, or there is room for what waits. Cancel
+    /// safe.
+    ///
+    /// Whoever looks takes all that is there, so an edge is enough. One for room comes whenever the worker
+    /// reads, and so is watched for only while something waits.
+    async fn stir(&mut self) -> io::Result<()> {
+        let interest = match self.worker.wants_room() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        if self.watched.as_ref().is_none_or(|(watched, _)| *watched != interest) {
+            // The old one first: a descriptor is watched once.
+            self.watched = None;
+            self.watched = Some((interest, watch(self.worker.socket.as_fd(), interest)?));
+        }
+        if let Some((_, watched)) = &self.watched {
+            watched.ready(interest).await?.clear_ready();
+        }
+        Ok(())
+    }
 }
 
 /// The answer to the probe under way; never, when there is none.

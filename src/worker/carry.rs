@@ -169,7 +169,6 @@ impl Profile {
             never_listens: self.never_listens,
             replays: self.replays,
             ready_for: age(self.ready_since),
-            hand_back: age(self.hand_back),
             faults: self.faults,
             unfit: self.unfit.clone(),
         }
@@ -189,7 +188,6 @@ impl Profile {
             never_listens: carried.never_listens,
             replays: carried.replays,
             ready_since: then(carried.ready_for),
-            hand_back: then(carried.hand_back),
             faults: carried.faults,
             unfit: carried.unfit,
         }

@@ -185,7 +185,6 @@ fn hear(fleet: &Fleet, worker: &Worker, effects: &mut Vec<Effect>) -> Result<Rea
             }),
             Ok(FromWorker::HandBack(back)) => {
                 let (data, peer, key) = (back.data(), back.peer(), back.key.map(Cow::into_owned));
-                state.profile.hand_back = Some(Instant::now());
                 let Some(socket) = state.channel.descriptor() else {
                     effects.push(Effect::Reply(encode::HANDLE_NACK));
                     continue;

@@ -25,9 +25,6 @@ use crate::types::{ServerId, WorkerId};
 /// brings the next message's descriptor as well, which Node then takes for that of the long one.
 const LONGEST_WHOLE: usize = 16 * 1024;
 
-/// How soon a worker in good health acknowledges.
-const PROMPT: Duration = Duration::from_millis(20);
-
 /// A worker process and everything under way to it.
 #[derive(Debug)]
 pub struct Worker {
@@ -121,8 +118,6 @@ pub struct Profile {
     /// It takes connections with luggage.
     pub replays: bool,
     pub ready_since: Option<Instant>,
-    /// When it has handed back last.
-    pub hand_back: Option<Instant>,
     /// Lines that made no sense.
     pub faults: u32,
     /// Why it cannot be used, if it cannot.
@@ -365,17 +360,6 @@ impl Worker {
     /// A moment has passed: what met a limit may be tried again.
     pub fn retry(&self) {
         self.lock().crowded = false;
-    }
-
-    /// True when acknowledgements will come soon and nobody waits for them. A worker that hands
-    /// connections back waits, for our acknowledgement of each.
-    #[must_use]
-    pub fn awaits_acknowledgement(&self, now: Instant) -> bool {
-        let state = self.lock();
-        let fresh = |moment| now.saturating_duration_since(moment) < PROMPT;
-        state.window.open()
-            && state.window.oldest().is_some_and(fresh)
-            && !state.profile.hand_back.is_some_and(fresh)
     }
 
     /// How long the oldest connection has been without acknowledgement.
