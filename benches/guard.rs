@@ -28,8 +28,8 @@ use support::peers::{Process, SIDETRACK, file, serving, wait};
 
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
-/// Between two connections: what follows more closely counts as load and is gathered, which is cheaper, and
-/// how much of it depends on the machine.
+/// Between two connections: of those that follow more closely several may be taken at once, which is
+/// cheaper, and how many depends on the machine.
 const PAUSE: Duration = Duration::from_millis(5);
 const ATTEMPTS: usize = 3;
 /// What may come on top before it counts as dearer.

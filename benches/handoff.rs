@@ -37,9 +37,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sidetrack::sys::socket::peek;
+use support::awake::Awake;
 use support::peers::{Peer, SIDETRACK, file};
 use support::process::{cpu, first_thread_cpu};
-use support::{channel, option};
+use support::{channel, cores, option};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -102,6 +103,7 @@ struct Spent {
 }
 
 fn main() {
+    cores::of_servers();
     let connections = option("--connections", 20_000);
     let rounds = option("--rounds", 5);
     let own = |row: &Row| (*row, SIDETRACK.to_owned());
@@ -188,7 +190,10 @@ fn floor(connections: usize) -> Duration {
     let address = listener.local_addr().expect("it is bound");
     let (ours, theirs) = UnixStream::pair().expect("a channel");
     std::thread::scope(|scope| {
-        scope.spawn(move || channel::take(&theirs));
+        scope.spawn(move || {
+            cores::of_clients();
+            channel::take(&theirs);
+        });
         let mut spent = Duration::ZERO;
         let mut head = [0; 16 * 1024];
         for _ in 0..connections / CLIENTS {
@@ -212,7 +217,7 @@ fn load(address: SocketAddr, connections: usize) {
     let request = request("close");
     by_clients(connections, || {
         let mut answer = Vec::new();
-        let mut stream = TcpStream::connect(address).expect("sidetrack accepts");
+        let mut stream = connect(address);
         stream.write_all(request.as_bytes()).expect("the request goes out");
         stream.read_to_end(&mut answer).expect("an answer comes");
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
@@ -224,7 +229,7 @@ fn load_lasting(address: SocketAddr, connections: usize) {
     let request = request("keep-alive");
     by_clients(connections, || {
         let (mut answer, mut length) = ([0; 1024], 0);
-        let mut stream = TcpStream::connect(address).expect("sidetrack accepts");
+        let mut stream = connect(address);
         stream.write_all(request.as_bytes()).expect("the request goes out");
         while !answer[..length].ends_with(b"\r\n\r\nok") {
             let more = stream.read(&mut answer[length..]).expect("an answer comes");
@@ -233,6 +238,10 @@ fn load_lasting(address: SocketAddr, connections: usize) {
         }
         std::thread::sleep(LASTS);
     });
+}
+
+fn connect(address: SocketAddr) -> Awake {
+    TcpStream::connect(address).and_then(Awake::new).expect("sidetrack accepts")
 }
 
 fn request(connection: &str) -> String {
@@ -248,6 +257,7 @@ fn by_clients(connections: usize, connection: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
+                cores::of_clients();
                 while take() {
                     connection();
                 }

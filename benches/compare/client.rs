@@ -1,4 +1,4 @@
-//! Clients as thin as they can be: HTTP on one connection, and Socket.IO over a WebSocket.
+//! Clients as thin as they can be: HTTP on one connection, and Socket.IO over a WebSocket. They never sleep.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
+
+use crate::support::awake::Awake;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,7 +30,7 @@ pub fn connect(server: SocketAddr, client: usize) -> io::Result<TcpStream> {
 pub struct Http {
     server: SocketAddr,
     client: usize,
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<Awake>>,
     answer: Vec<u8>,
     head: usize,
 }
@@ -42,7 +44,7 @@ impl Http {
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<&[u8]> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
-            None => BufReader::new(connect(self.server, self.client)?),
+            None => BufReader::new(Awake::new(connect(self.server, self.client)?)?),
         };
         stream.get_mut().write_all(request)?;
         if self.read(&mut stream)? {
@@ -63,7 +65,7 @@ impl Http {
     }
 
     /// False when the connection ends with the answer.
-    fn read(&mut self, stream: &mut BufReader<TcpStream>) -> io::Result<bool> {
+    fn read(&mut self, stream: &mut BufReader<Awake>) -> io::Result<bool> {
         self.answer.clear();
         let (mut length, mut stays) = (0, true);
         loop {
@@ -109,14 +111,14 @@ pub fn post(target: &str, body: &[u8]) -> Vec<u8> {
 
 /// A WebSocket of Engine.IO.
 #[derive(Debug)]
-pub struct EngineIo(WebSocket<TcpStream>);
+pub struct EngineIo(WebSocket<Awake>);
 
 impl EngineIo {
     /// Opened for a session, or for a new one.
     pub fn open(server: SocketAddr, client: usize, sid: Option<&str>) -> io::Result<Self> {
         let sid = sid.map(|sid| format!("&sid={sid}")).unwrap_or_default();
         let uri = format!("ws://{server}/socket.io/?EIO=4&transport=websocket{sid}");
-        let stream = connect(server, client)?;
+        let stream = Awake::new(connect(server, client)?)?;
         let (socket, _) =
             tungstenite::client(uri, stream).map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self(socket))

@@ -5,13 +5,17 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::Effort;
-use crate::cores;
+use crate::support::awake::until;
 use crate::support::peers::Peer;
-use crate::support::{median, process};
+use crate::support::{cores, median, process};
 use crate::table::{Column, Table};
 
 /// How often the peers are started.
 const STARTS: usize = 3;
+
+/// How many rounds a peer warms up for: code in JavaScript gets faster for its first seconds, and a server
+/// runs for weeks.
+const WARM: u32 = 4;
 
 /// One peer's round.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +34,9 @@ struct Round {
 #[derive(Debug)]
 pub struct Work<Begin, Step> {
     pub clients: usize,
+    /// How many steps all of them together begin in a second, whether or not those before are done. Without
+    /// it each begins the next one when it has done the last.
+    pub rate: Option<u32>,
     /// Sets a client up; not counted.
     pub begin: Begin,
     /// What is counted.
@@ -79,13 +86,12 @@ impl Rounds {
     {
         self.names = peers.iter().map(|peer| peer.name.clone()).collect();
         self.rounds.resize_with(peers.len(), Vec::new);
-        for turn in 0..=number {
+        for peer in peers {
+            round(peer, time * WARM, None, work);
+        }
+        for _ in 0..number {
             for (peer, rounds) in peers.iter().zip(&mut self.rounds) {
-                let round = round(peer, time, work);
-                // The first warms everybody up.
-                if turn > 0 {
-                    rounds.push(round);
-                }
+                rounds.push(round(peer, time, work.rate, work));
             }
         }
     }
@@ -134,12 +140,19 @@ impl Rounds {
     }
 }
 
-fn round<State, Begin, Step>(peer: &Peer, time: Duration, work: &Work<Begin, Step>) -> Round
+fn round<State, Begin, Step>(
+    peer: &Peer,
+    time: Duration,
+    rate: Option<u32>,
+    work: &Work<Begin, Step>,
+) -> Round
 where
     Begin: Fn(&Peer, usize) -> State + Sync,
     Step: Fn(&mut State) -> io::Result<()> + Sync,
 {
     let spent = |pids: Vec<u32>| pids.into_iter().map(process::cpu).sum::<Duration>();
+    // Between the first steps of one client and the next one.
+    let pause = rate.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate);
     let taken = Mutex::new((Vec::new(), 0_u64));
     let ready = std::sync::Barrier::new(work.clients + 1);
     let (mut fronts, mut backs, mut begin) = (Duration::ZERO, Duration::ZERO, Instant::now());
@@ -150,10 +163,13 @@ where
                 cores::of_clients();
                 let mut state = (work.begin)(peer, client);
                 ready.wait();
-                let end = Instant::now() + time;
+                let begin = Instant::now();
+                let (end, mut due) = (begin + time, begin + pause.mul_f64(client as f64));
                 let (mut latencies, mut errors) = (Vec::new(), 0);
                 while Instant::now() < end {
-                    let start = Instant::now();
+                    let start = if pause.is_zero() { Instant::now() } else { due };
+                    until(start);
+                    due += pause.mul_f64(work.clients as f64);
                     match (work.step)(&mut state) {
                         Ok(()) => latencies.push(start.elapsed()),
                         Err(_) => errors += 1,

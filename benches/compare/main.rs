@@ -1,6 +1,6 @@
 //! sidetrack beside everything that stands in the same place: one run, the same server, the same load.
 //!
-//!     cargo bench --bench compare                        # everything, about 12 minutes
+//!     cargo bench --bench compare                        # everything, about 17 minutes
 //!     cargo bench --bench compare -- --quick             # everything, shorter and less certain
 //!     cargo bench --bench compare -- --only echo,idle    # some scenarios
 //!     cargo bench --bench compare -- --rounds 30 --round 1000    # more rounds, longer ones (in milliseconds)
@@ -20,7 +20,6 @@
 mod support;
 
 mod client;
-mod cores;
 mod load;
 mod machine;
 mod memory;
@@ -37,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use support::cores;
 use table::Table;
 
 /// How long and how often.
@@ -51,8 +51,9 @@ pub struct Effort {
 
 type Scenario = (&'static str, fn(Effort) -> Table);
 
-const SCENARIOS: [Scenario; 11] = [
+const SCENARIOS: [Scenario; 12] = [
     ("connections", scenarios::connections),
+    ("arrivals", scenarios::arrivals),
     ("get", scenarios::get),
     ("post", scenarios::post),
     ("large-post", scenarios::large_post),

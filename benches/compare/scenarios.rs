@@ -37,27 +37,24 @@ fn everybody() -> Vec<Peer> {
     peers
 }
 
+/// Two workers behind each, and one that needs nobody.
+fn pairs() -> Vec<Peer> {
+    let mut peers = vec![
+        Peer::sidetrack("sidetrack", 2, &[]),
+        Peer::sidetrack_with("sidetrack, worker of sticky 2.x", &file("workers/sticky2.js"), 2, &[]),
+        Peer::sticky1(2),
+        Peer::sticky2(2),
+        Peer::cluster(2),
+        Peer::direct(),
+    ];
+    installed(&mut peers, 2);
+    peers
+}
+
 /// New connections, an answer of two bytes each.
 pub fn connections(effort: Effort) -> Table {
-    let start = || {
-        let mut peers = vec![
-            Peer::sidetrack("sidetrack", 2, &[]),
-            Peer::sidetrack_with("sidetrack, worker of sticky 2.x", &file("workers/sticky2.js"), 2, &[]),
-            Peer::sticky1(2),
-            Peer::sticky2(2),
-            Peer::cluster(2),
-            Peer::direct(),
-        ];
-        installed(&mut peers, 2);
-        peers
-    };
-    let mut table = compare(
-        "New connections with tiny answers, 2 workers, 64 clients",
-        "connection",
-        start,
-        effort,
-        &one_each(),
-    );
+    let title = "New connections with tiny answers, 2 workers, 64 clients";
+    let mut table = compare(title, "connection", pairs, effort, &one_each());
     table.notes.push(
         "Direct is one process that accepts for itself and shares its core with nobody. nginx keeps connections \
          to the workers, which see few new ones."
@@ -66,10 +63,17 @@ pub fn connections(effort: Effort) -> Table {
     table
 }
 
+/// The same, but no more than everybody can serve: how long one takes when nobody is busy.
+pub fn arrivals(effort: Effort) -> Table {
+    let title = "New connections with tiny answers, 1,000 each second, 2 workers";
+    compare(title, "connection", pairs, effort, &Work { clients: FEW, rate: Some(1_000), ..one_each() })
+}
+
 /// Requests of one session on each kept connection.
 fn kept(title: &str, effort: Effort, request: impl Fn(&str) -> Vec<u8> + Sync) -> Table {
     let work = Work {
         clients: FEW,
+        rate: None,
         begin: |peer: &Peer, client| {
             let mut http = Http::new(peer.address, client);
             let (sid, _) = open_session(&mut http).expect("a session");
@@ -105,6 +109,7 @@ pub fn handshakes(effort: Effort) -> Table {
     };
     let work = Work {
         clients: FEW,
+        rate: None,
         begin: |peer: &Peer, client| (peer.address, client),
         step: |(address, client): &mut (SocketAddr, usize)| handshake(*address, *client),
     };
@@ -138,6 +143,7 @@ fn handshake(server: SocketAddr, client: usize) -> io::Result<()> {
 pub fn echo(effort: Effort) -> Table {
     let work = Work {
         clients: FEW,
+        rate: None,
         begin: |peer: &Peer, client| {
             let join = || {
                 let mut socket = EngineIo::open(peer.address, client, None)?;
@@ -176,6 +182,7 @@ fn one_each() -> Work<impl Fn(&Peer, usize) -> Http + Sync, impl Fn(&mut Http) -
         b"GET / HTTP/1.1\r\nHost: bench\r\nUser-Agent: bench\r\nAccept: */*\r\nConnection: close\r\n\r\n";
     Work {
         clients: CLIENTS,
+        rate: None,
         begin: |peer: &Peer, client| Http::new(peer.address, client),
         step: |http: &mut Http| http.exchange(request).map(drop),
     }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "no benchmark needs all of it")]
 
+pub mod awake;
 pub mod channel;
+pub mod cores;
 pub mod peers;
 pub mod process;
 
