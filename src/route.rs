@@ -138,14 +138,11 @@ impl Router {
         // announces what the client itself makes up.
         let hold = {
             let settings = self.settings.now();
-            let made_up = settings.session_key.made_by_client();
-            if request.attempt > 0 || made_up {
-                None
-            } else {
-                Some(settings.hold.max(self.fleet.gathering()))
+            if request.attempt > 0 || settings.session_key.made_by_client() {
+                return Ok(None);
             }
+            settings.hold.max(self.fleet.gathering())
         };
-        let Some(hold) = hold else { return Ok(None) };
         self.telemetry.counters.held.one();
         Ok(self.sessions.announced(sid, hold).await.and_then(told))
     }

@@ -2,15 +2,12 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Socket, Type};
 use tungstenite::{Message, WebSocket};
 
-use crate::support::awake::Awake;
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::support::awake::{Awake, PATIENCE};
 
 /// A connection of one of many clients, each of which has an address of its own.
 pub fn connect(server: SocketAddr, client: usize) -> io::Result<TcpStream> {

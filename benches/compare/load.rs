@@ -34,8 +34,8 @@ struct Round {
 #[derive(Debug)]
 pub struct Work<Begin, Step> {
     pub clients: usize,
-    /// How many steps all of them together begin in a second, whether or not those before are done. Without
-    /// it each begins the next one when it has done the last.
+    /// How many steps all of them together begin in a second; one that has to wait for the one before counts
+    /// from when it was due. Without it each begins the next one when it has done the last.
     pub rate: Option<u32>,
     /// Sets a client up; not counted.
     pub begin: Begin,

@@ -6,7 +6,7 @@ use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection whose client looks for an answer again and again, in turn with the others of its core. One
 /// that slept would have to be woken by whoever answers it, and to wake a core that idles costs a process on

@@ -75,7 +75,7 @@ fn accepted(
 async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accepted)) -> io::Result<()> {
     let watched = watch(bound.as_fd(), Interest::READABLE)?;
     let mut exhausted = false;
-    let mut fresh = false; // somebody has come since the last time we gave way
+    let mut fresh = false; // somebody has come since others were let run
     loop {
         // Never closed, so this cannot fail.
         let Ok(permit) = Arc::clone(&gate.permits).acquire_owned().await else { return Ok(()) };
@@ -89,7 +89,7 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
                 // An idle listener keeps no permit from a busy one.
                 drop(permit);
                 if std::mem::take(&mut fresh) {
-                    give_way().await;
+                    let_others_run().await;
                     continue;
                 }
                 watched.readable().await?.clear_ready();
@@ -102,7 +102,7 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
 /// Lets this thread's other tasks do their work for those who have come, and then everybody else who wants
 /// this core. Whoever comes meanwhile is taken together with others: to wake up costs more than to hand one
 /// over, and that processor time is the workers'. On a core that nobody else wants it takes no time.
-async fn give_way() {
+async fn let_others_run() {
     tokio::task::yield_now().await;
     std::thread::yield_now();
 }
