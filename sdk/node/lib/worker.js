@@ -38,6 +38,7 @@ function start() {
   Object.defineProperty(process, STARTED, { value: api });
   if (!active) return api;
 
+  require('./socket-options');
   setInterval(sessions.refresh, REPEAT_AFTER).unref();
   follow(fromEnv(process.env));
   function follow(next) {

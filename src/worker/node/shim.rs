@@ -36,6 +36,7 @@ const SOURCES: &[(&str, &str)] = sources![
     "responses.js",
     "servers.js",
     "sessions.js",
+    "socket-options.js",
     "sockets.js",
     "terms.js",
     "worker.js",
