@@ -9,8 +9,10 @@ const { isIPv6 } = net;
 // Held because a diagnostics channel that nobody holds is collected, with its subscribers.
 const accepted = diagnostics.channel('net.server.socket');
 
+// On the socket itself: a WeakMap of all costs the garbage collector a look at each.
+const ARRIVAL = Symbol('sidetrack.arrival');
+
 exports.follow = function ({ tell, events }) {
-  const arrivals = new WeakMap();
   const idle = [];
   let live = 0;
   let closed = 0;
@@ -30,7 +32,7 @@ exports.follow = function ({ tell, events }) {
 
   function onClose() {
     live--;
-    if (arrivals.get(this).from === sidetrack && closed++ === 0) setTimeout(reportClosed, 10).unref();
+    if (this[ARRIVAL].from === sidetrack && closed++ === 0) setTimeout(reportClosed, 10).unref();
     if (live === 0) for (const listener of idle) listener();
   }
 
@@ -39,7 +41,7 @@ exports.follow = function ({ tell, events }) {
     if (peer) announce(socket._handle, peer);
     // `last`: what is known of the last request, for `http.js`.
     const last = { find: undefined, ended: 0, url: undefined, sid: undefined };
-    arrivals.set(socket, { key, final: final === true, peer, from: sidetrack, last });
+    socket[ARRIVAL] = { key, final: final === true, peer, from: sidetrack, last };
     live++;
     socket.on('close', onClose);
     // What a worker before us has read comes first. Nothing has been read here yet: that takes a
@@ -90,9 +92,9 @@ exports.follow = function ({ tell, events }) {
 
   /** How a socket came: `{ key, final, peer }`, or undefined when sidetrack has not sent it. */
   function arrivalOf(socket) {
-    if (arriving && !arrivals.has(socket)) arrive(socket, arriving);
+    if (arriving && !socket[ARRIVAL]) arrive(socket, arriving);
     arriving = null;
-    return arrivals.get(socket);
+    return socket[ARRIVAL];
   }
 
   return { arrivalOf, live: () => live, onIdle: (listener) => idle.push(listener) };
