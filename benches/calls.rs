@@ -26,7 +26,7 @@ use nix::libc::{
 use sidetrack::sys::socket::{accept, peek};
 use sidetrack_worker::wire::encode;
 use support::channel::{clients, cpu, give, take};
-use support::{median, option};
+use support::{arguments, given, median, number};
 
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: bench\r\n\r\n";
 /// What a head may have.
@@ -57,7 +57,14 @@ struct Ring {
 }
 
 fn main() {
-    let (rounds, batch) = (option("--rounds", 25), option("--batch", 16));
+    let asked = arguments(
+        "What the kernel charges for a hand-off, by the way it is asked",
+        [
+            number("rounds", "How often each way is timed", "25"),
+            number("batch", "Connections that are ready at once", "16"),
+        ],
+    );
+    let (rounds, batch) = (given(&asked, "rounds"), given(&asked, "batch"));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("it is a socket");
     let address = listener.local_addr().expect("it is bound");

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::peers::{Process, SIDETRACK, file, serving, wait};
+use support::{arguments, switch};
 
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
@@ -44,10 +45,14 @@ struct Cost {
 }
 
 fn main() -> ExitCode {
+    let asked = arguments(
+        "Instructions and system calls of a connection; fails when either is more than 10 % above guard.json",
+        [switch("accept", "Write what has been counted to guard.json instead")],
+    );
     let path = file("guard.json");
     let least = cost();
     println!("a connection costs {:.0} instructions and {:.1} system calls", least.instructions, least.calls);
-    if support::flag("--accept") {
+    if asked.get_flag("accept") {
         let known = json!({ "instructions": least.instructions.round(), "system_calls": (least.calls * 10.0).round() / 10.0 });
         fs::write(&path, format!("{known:#}\n")).expect("guard.json can be written");
         println!("{} says so from now on", path.display());

@@ -40,7 +40,7 @@ use sidetrack::sys::socket::peek;
 use support::awake::Awake;
 use support::peers::{Peer, SIDETRACK, file};
 use support::process::{cpu, first_thread_cpu};
-use support::{channel, cores, option};
+use support::{arguments, channel, cores, given, number, switch, word};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -104,13 +104,21 @@ struct Spent {
 
 fn main() {
     cores::of_servers();
-    let connections = option("--connections", 20_000);
-    let rounds = option("--rounds", 5);
+    let asked = arguments(
+        "Proxy CPU per handed-off connection, policy included",
+        [
+            number("connections", "Connections of a round", "20000"),
+            number("rounds", "Rounds of each row", "5"),
+            switch("watched", "Compare ways of watching decisions instead of policies"),
+            word("against", "FILE", "Compare with another sidetrack instead"),
+        ],
+    );
+    let (connections, rounds) = (given(&asked, "connections"), given(&asked, "rounds"));
     let own = |row: &Row| (*row, SIDETRACK.to_owned());
     let version = |name, program| (Row { name, ..Row::policy("least-connection") }, program);
-    let rows: Vec<(Row, String)> = match support::word("--against") {
-        Some(other) => vec![version("the other", other), version("this", SIDETRACK.to_owned())],
-        None if support::flag("--watched") => WATCHED.iter().map(own).collect(),
+    let rows: Vec<(Row, String)> = match asked.get_one::<String>("against") {
+        Some(other) => vec![version("the other", other.clone()), version("this", SIDETRACK.to_owned())],
+        None if asked.get_flag("watched") => WATCHED.iter().map(own).collect(),
         None => POLICIES.iter().map(own).collect(),
     };
     let running: Vec<Running> = rows.iter().map(|(row, program)| start(*row, Path::new(program))).collect();

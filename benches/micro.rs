@@ -28,8 +28,8 @@ const IDLE: Duration = Duration::from_secs(3600);
 const HEADS: [&str; 2] = ["short", "browser"];
 
 fn main() {
-    // Cargo's own flags say that it measures; a word is a filter, and filters mean divan's benchmarks.
-    if std::env::args().skip(1).all(|word| word.starts_with('-')) {
+    // Filters, and questions such as `--help`, mean divan's benchmarks. Cargo adds a flag of its own.
+    if std::env::args().skip(1).all(|word| word == "--bench") {
         sessions();
     }
     divan::main();

@@ -14,14 +14,18 @@
     reason = "a benchmark speaks on stdout and stops when something is wrong"
 )]
 
+mod support;
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Arg;
 use sidetrack::policy::{
     BuiltIn, Chain, PolicyLink, PolicySource, Replacement, Request, SessionOwner, Settings,
 };
 use sidetrack::types::{Decision, Head, Progress, Roster, WorkerId, WorkerInfo};
+use support::arguments;
 
 const BATCH: Duration = Duration::from_millis(3);
 const BATCHES: usize = 200;
@@ -30,13 +34,16 @@ const BATCHES: usize = 200;
 const SCRIPTS: [&str; 3] = ["round-robin.js", "least-connection.js", "rooms.js"];
 
 fn main() {
-    // Cargo adds flags of its own.
-    let wanted = std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
+    let asked = arguments(
+        "Nanoseconds of a decision: built-in policies as component and as native twin, and scripts",
+        [Arg::new("name").help("Only what has this in its name")],
+    );
+    let wanted = asked.get_one::<String>("name").map_or("", String::as_str);
     println!("{:<32} {:>8} {:>8} {:>8}  ns per decision", "workers", 4, 64, 1024);
     let built_in = BuiltIn::ALL.map(|policy| [PolicySource::Native(policy), PolicySource::BuiltIn(policy)]);
     let scripts = SCRIPTS.map(script);
     for source in built_in.into_iter().flatten().chain(scripts) {
-        if shown(&source).contains(&wanted) {
+        if shown(&source).contains(wanted) {
             let [few, some, many] = [4, 64, 1024].map(|workers| decision(&source, workers));
             println!("{:<32} {few:>8.0} {some:>8.0} {many:>8.0}", shown(&source));
         }

@@ -34,9 +34,11 @@ mod table;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValuesParser;
+use clap::value_parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
-use support::cores;
+use support::{arguments, cores, switch, word};
 use table::Table;
 
 /// How long and how often.
@@ -67,24 +69,35 @@ const SCENARIOS: [Scenario; 12] = [
 ];
 
 fn main() {
-    let effort = if support::flag("--quick") {
+    let names = PossibleValuesParser::new(SCENARIOS.map(|(name, _)| name));
+    let asked = arguments(
+        "sidetrack beside everything that stands in the same place, all scenarios in about 17 minutes",
+        [
+            switch("quick", "Fewer and shorter rounds, and less certain figures"),
+            word("only", "SCENARIOS", "Some of them, with commas between")
+                .value_delimiter(',')
+                .value_parser(names),
+            word("rounds", "N", "Rounds of each peer [default: 15, quick: 3]")
+                .value_parser(value_parser!(usize)),
+            word("round", "MS", "How long a round is [default: 500, quick: 300]")
+                .value_parser(value_parser!(u64)),
+            word("idle", "N", "Idle WebSockets [default: 10000, quick: 2000]")
+                .value_parser(value_parser!(usize)),
+            word("out", "FOLDER", "Write a page, results.json and pictures there"),
+        ],
+    );
+    let effort = if asked.get_flag("quick") {
         Effort { rounds: 3, round: Duration::from_millis(300), idle: 2_000 }
     } else {
         Effort { rounds: 15, round: Duration::from_millis(500), idle: 10_000 }
     };
     let effort = Effort {
-        rounds: support::option("--rounds", effort.rounds),
-        round: support::word("--round")
-            .map_or(effort.round, |ms| Duration::from_millis(ms.parse().expect("a number of milliseconds"))),
-        idle: support::option("--idle", effort.idle),
+        rounds: asked.get_one("rounds").copied().unwrap_or(effort.rounds),
+        round: asked.get_one("round").copied().map_or(effort.round, Duration::from_millis),
+        idle: asked.get_one("idle").copied().unwrap_or(effort.idle),
     };
-    let only = support::word("--only");
-    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.split(',').any(|word| word == name));
-    assert!(
-        SCENARIOS.iter().any(|(name, _)| wanted(name)),
-        "there are the scenarios {}",
-        SCENARIOS.map(|(name, _)| name).join(", ")
-    );
+    let only: Option<Vec<&String>> = asked.get_many("only").map(Iterator::collect);
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| only.iter().any(|word| *word == name));
     room();
     cores::of_servers();
 
@@ -99,7 +112,7 @@ fn main() {
     }
     println!("{:.0} s", begin.elapsed().as_secs_f64());
 
-    let Some(folder) = support::word("--out").map(PathBuf::from) else { return };
+    let Some(folder) = asked.get_one::<String>("out").map(PathBuf::from) else { return };
     std::fs::create_dir_all(&folder).expect("the folder for the results");
     let scenarios: serde_json::Map<_, _> =
         tables.iter().map(|(name, table)| ((*name).to_owned(), table.value())).collect();
