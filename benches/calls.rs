@@ -25,8 +25,9 @@ use nix::libc::{
 };
 use sidetrack::sys::socket::{accept, peek};
 use sidetrack_worker::wire::encode;
+use support::arguments::{self, given, number};
 use support::channel::{clients, cpu, give, take};
-use support::{arguments, given, median, number};
+use support::median;
 
 const REQUEST: &[u8] = b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: bench\r\n\r\n";
 /// What a head may have.
@@ -57,7 +58,7 @@ struct Ring {
 }
 
 fn main() {
-    let asked = arguments(
+    let asked = arguments::read(
         "What the kernel charges for a hand-off, by the way it is asked",
         [
             number("rounds", "How often each way is timed", "25"),

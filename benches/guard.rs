@@ -24,8 +24,8 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use support::arguments::{self, switch};
 use support::peers::{Process, SIDETRACK, file, serving, wait};
-use support::{arguments, switch};
 
 const FEW: u32 = 200;
 const MANY: u32 = 1_200;
@@ -45,7 +45,7 @@ struct Cost {
 }
 
 fn main() -> ExitCode {
-    let asked = arguments(
+    let asked = arguments::read(
         "Instructions and system calls of a connection; fails when either is more than 10 % above guard.json",
         [switch("accept", "Write what has been counted to guard.json instead")],
     );

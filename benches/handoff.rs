@@ -37,10 +37,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sidetrack::sys::socket::peek;
+use support::arguments::{self, given, number, switch, word};
 use support::awake::Awake;
 use support::peers::{Peer, SIDETRACK, file};
 use support::process::{cpu, first_thread_cpu};
-use support::{arguments, channel, cores, given, number, switch, word};
+use support::{channel, cores};
 
 const CLIENTS: usize = 64;
 const WORKERS: usize = 2;
@@ -103,8 +104,7 @@ struct Spent {
 }
 
 fn main() {
-    cores::of_servers();
-    let asked = arguments(
+    let asked = arguments::read(
         "Proxy CPU per handed-off connection, policy included",
         [
             number("connections", "Connections of a round", "20000"),
@@ -114,6 +114,7 @@ fn main() {
         ],
     );
     let (connections, rounds) = (given(&asked, "connections"), given(&asked, "rounds"));
+    cores::of_servers();
     let own = |row: &Row| (*row, SIDETRACK.to_owned());
     let version = |name, program| (Row { name, ..Row::policy("least-connection") }, program);
     let rows: Vec<(Row, String)> = match asked.get_one::<String>("against") {

@@ -34,7 +34,7 @@ const BATCHES: usize = 200;
 const SCRIPTS: [&str; 3] = ["round-robin.js", "least-connection.js", "rooms.js"];
 
 fn main() {
-    let asked = arguments(
+    let asked = arguments::read(
         "Nanoseconds of a decision: built-in policies as component and as native twin, and scripts",
         [Arg::new("name").help("Only what has this in its name")],
     );

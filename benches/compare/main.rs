@@ -38,7 +38,8 @@ use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
-use support::{arguments, cores, switch, word};
+use support::arguments::{self, switch, word};
+use support::cores;
 use table::Table;
 
 /// How long and how often.
@@ -70,7 +71,7 @@ const SCENARIOS: [Scenario; 12] = [
 
 fn main() {
     let names = PossibleValuesParser::new(SCENARIOS.map(|(name, _)| name));
-    let asked = arguments(
+    let asked = arguments::read(
         "sidetrack beside everything that stands in the same place, all scenarios in about 17 minutes",
         [
             switch("quick", "Fewer and shorter rounds, and less certain figures"),
