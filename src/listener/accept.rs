@@ -90,9 +90,9 @@ async fn run(bound: &Bound, server: ServerId, gate: &Gate, admit: impl Fn(Accept
                 drop(permit);
                 if std::mem::take(&mut fresh) {
                     let_others_run().await;
-                    continue;
+                } else {
+                    watched.readable().await?.clear_ready();
                 }
-                watched.readable().await?.clear_ready();
             }
             Err(error) => stumble(&error, &mut exhausted, gate).await,
         }
