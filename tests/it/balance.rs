@@ -7,13 +7,18 @@ use crate::support::{
     Client, Place, client, eventually, fake, get, pid, policy_file, poll_session, sidetrack, worker,
 };
 
-/// How many of `number` new connections, one after another, go to whom.
-fn spread(address: SocketAddr, number: usize) -> BTreeMap<u32, usize> {
+/// How many each of these workers has.
+fn tally(pids: impl IntoIterator<Item = u32>) -> BTreeMap<u32, usize> {
     let mut counts = BTreeMap::new();
-    for _ in 0..number {
-        *counts.entry(pid(address)).or_default() += 1;
+    for pid in pids {
+        *counts.entry(pid).or_default() += 1;
     }
     counts
+}
+
+/// How many of `number` new connections, one after another, go to whom.
+fn spread(address: SocketAddr, number: usize) -> BTreeMap<u32, usize> {
+    tally((0..number).map(|_| pid(address)))
 }
 
 #[track_caller]
@@ -77,11 +82,8 @@ fn least_connection_evens_out_uneven_load() {
     let burden: Vec<_> = (0..6).map(|_| hold("/hold?sid=s")).collect();
     assert!(burden.iter().all(|(_, pid)| *pid == busy));
 
-    let mut counts = BTreeMap::new();
     let others: Vec<_> = (0..12).map(|_| hold("/hold")).collect();
-    for (_, pid) in &others {
-        *counts.entry(*pid).or_default() += 1;
-    }
+    let counts = tally(others.iter().map(|(_, pid)| *pid));
     assert!(!counts.contains_key(&busy), "the busy worker {busy} gets nothing: {counts:?}");
     evenly(&counts, 2, 6);
 
@@ -96,11 +98,8 @@ fn least_connection_counts_nodes_sessions() {
     let address = sidetrack.address();
     let sessions: Vec<_> = (0..30).map(|_| poll_session(address)).collect();
     // About ten each: sockets that have closed are told of together, a few milliseconds later.
-    let mut counts = BTreeMap::<_, u64>::new();
-    for (_, owner) in &sessions {
-        *counts.entry(*owner).or_default() += 1;
-    }
-    let (most, busy) = counts.iter().map(|(owner, count)| (*count, *owner)).max().expect("three owners");
+    let counts = tally(sessions.iter().map(|(_, owner)| *owner));
+    let (busy, most) = counts.into_iter().max_by_key(|(_, count)| *count).expect("three owners");
     // Everybody else's end.
     for (sid, _) in sessions.iter().filter(|(_, owner)| *owner != busy) {
         let request = format!(
