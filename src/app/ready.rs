@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::listener::{ListenAddress, Servers};
 use crate::pool::Pools;
 
-/// Writes the file once the first worker is ready and again at every change of workers.
+/// Writes the file once the first worker is ready and again at every change of workers or addresses.
 pub async fn keep(path: Option<PathBuf>, pools: Arc<Pools>, servers: Arc<Servers>) {
     let Some(path) = path else { return };
-    let mut changes = pools.watch();
+    let (mut workers_changed, mut addresses_changed) = (pools.watch(), servers.watch());
     let mut written = false;
     loop {
         let workers = pools.ready();
@@ -22,7 +22,11 @@ pub async fn keep(path: Option<PathBuf>, pools: Arc<Pools>, servers: Arc<Servers
             }
             written = true;
         }
-        changes.next().await;
+        tokio::select! {
+            () = workers_changed.next() => {}
+            // The sender is ours as well, so it is there.
+            _ = addresses_changed.changed() => {}
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::servers::{Inner, Server, Servers};
@@ -46,7 +46,7 @@ impl Servers {
         let mains: HashMap<_, _> = carried.mains.into_iter().map(|(pool, id)| (pool.into(), id)).collect();
         let apart: HashSet<_> = carried.apart.into_iter().map(Arc::from).collect();
         let inner = Inner { unclaimed, mains, apart, servers };
-        Ok(Self { inner: Mutex::new(inner), opening: default, defer })
+        Ok(Self::of(inner, default, defer))
     }
 }
 

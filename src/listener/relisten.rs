@@ -127,6 +127,7 @@ impl Servers {
                 inner.unclaimed.push((listen, bound));
             }
         }
+        self.tell();
         fed
     }
 }

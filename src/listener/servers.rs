@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{BindError, Bound, Listen, ListenAddress, bind};
 use crate::types::{Opening, ServerId};
@@ -44,6 +44,8 @@ pub struct Servers {
     /// What connections begin with where an address does not say.
     pub(super) opening: Opening,
     pub(super) defer: Duration,
+    /// Told whenever an address comes or goes.
+    changed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -134,7 +136,11 @@ impl Servers {
         }
         let apart = listens.iter().filter_map(|listen| listen.pool.clone()).collect();
         let inner = Inner { unclaimed, mains: HashMap::new(), apart, servers: Vec::new() };
-        Ok(Self { inner: Mutex::new(inner), opening: default, defer })
+        Ok(Self::of(inner, default, defer))
+    }
+
+    pub(super) fn of(inner: Inner, opening: Opening, defer: Duration) -> Self {
+        Self { inner: Mutex::new(inner), opening, defer, changed: watch::Sender::default() }
     }
 
     /// The server that the `listen()` of a pool's worker means, and the address it listens on. Binds that address
@@ -148,6 +154,7 @@ impl Servers {
             return Ok((server.id, server.address().unwrap_or_else(|| wanted.address.clone())));
         }
         let (id, address) = inner.claim(pool, wanted, self.opening, self.defer)?;
+        self.tell();
         Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
     }
 
@@ -191,6 +198,16 @@ impl Servers {
         let waiting = inner.unclaimed.iter().map(|(_, bound)| &bound.address);
         let listeners = inner.servers.iter().flat_map(|server| &server.listeners);
         listeners.map(|listener| &listener.address).chain(waiting).cloned().collect()
+    }
+
+    /// To wait with until an address comes or goes.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    pub(super) fn tell(&self) {
+        self.changed.send_replace(());
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {

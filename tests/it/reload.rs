@@ -191,6 +191,7 @@ fn listeners_come_and_go_while_connections_flow() {
             let said = scene.said(&["reload"]);
             assert!(said.contains("listen") && said.contains("hot"), "{said}");
             assert_eq!(get(other, "/pid").status, 200);
+            eventually("it is told", || (running.all_addresses() == [address, other]).then_some(()));
             let mut kept = Client::websocket(other);
             let before = served.load(Ordering::Relaxed);
             eventually("requests go on", || (served.load(Ordering::Relaxed) > before + 50).then_some(()));
@@ -198,11 +199,11 @@ fn listeners_come_and_go_while_connections_flow() {
             scene.write(&text(&format!("\"127.0.0.1:{first}\"")));
             scene.said(&["reload"]);
             eventually("nobody listens there any more", || try_get(other, "/pid").err());
+            eventually("it is told", || (running.all_addresses() == [address]).then_some(()));
             kept.echo("what was accepted goes on");
         }
     });
     assert!(served > 150, "{served}");
-    assert_eq!(running.all_addresses(), [address]);
     let stopped = running.stop();
     assert_eq!(stopped.count("refused"), 0);
 }
