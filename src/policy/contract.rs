@@ -15,7 +15,10 @@ const MAJOR: &str = "1";
 pub enum ContractError {
     #[error("the file is empty: expected a WebAssembly component")]
     Empty,
-    #[error("not WebAssembly: expected a file that begins with `\\0asm`, found `{}`", found.escape_ascii())]
+    #[error(
+        "not WebAssembly: expected a file that begins with `\\0asm`, found `{}`; a script's name ends in .js or .mjs, and `sidetrack policy new` begins a policy of either kind",
+        found.escape_ascii()
+    )]
     NotWasm { found: Vec<u8> },
     #[error("WebAssembly text: expected the binary format, which `wasm-tools parse` makes of it")]
     Text,

@@ -39,7 +39,7 @@ fn a_policy_file_that_is_none_is_explained_in_one_line() {
     let random = std::fs::read(policy_file("random")).unwrap();
     let half = random.len() / 2;
     for (bytes, expected) in [
-        (b"#!/bin/sh\necho hello\n".to_vec(), "not WebAssembly"),
+        (b"#!/bin/sh\necho hello\n".to_vec(), "a script's name ends in .js"),
         (Vec::new(), "empty"),
         (random[..half].to_vec(), "cut short"),
         (random[..9].to_vec(), "cut short"),
@@ -251,6 +251,28 @@ fn without_listen_it_listens_where_the_worker_asks() {
     let answer = get(sidetrack.address(), "/pid");
     assert_eq!(answer.json()["port"], free);
     sidetrack.stop();
+}
+
+#[test]
+fn a_program_without_a_file_is_served() {
+    let node = worker("listen.js").swap_remove(0);
+    let body = "createServer((request, response) => response.end(`{\"pid\":${process.pid}}`)).listen(3000)";
+    for words in [
+        vec!["--eval".to_owned(), format!("require('http').{body}")],
+        vec![
+            "--input-type=module".to_owned(),
+            "-e".to_owned(),
+            format!("import {{ createServer }} from 'http'; {body}"),
+        ],
+    ] {
+        let command = [vec![node.clone()], words].concat();
+        let sidetrack = sidetrack(command).workers(2).start();
+        let workers = sidetrack.workers();
+        for _ in 0..4 {
+            assert!(workers.contains(&pid(sidetrack.address())));
+        }
+        sidetrack.stop();
+    }
 }
 
 #[test]

@@ -15,8 +15,10 @@ module.exports = process[STARTED] ?? start();
 
 function start() {
   const { SIDETRACK_SLOT, SIDETRACK_JOIN: socket } = process.env;
+  const cluster = require('cluster');
   const active = SIDETRACK_SLOT !== undefined && Boolean(process.connected) &&
-    require('worker_threads').isMainThread && require('cluster').isWorker;
+    require('worker_threads').isMainThread && cluster.isWorker;
+  if (active && !cluster.worker) joinTheCluster(cluster);
   let slot = active ? SIDETRACK_SLOT : undefined;
   if (active && socket) require('./adopt'); // it looks at the channel before anybody else
   // Elsewhere all sessions are this process's own, and nobody wants to hear of them.
@@ -96,4 +98,10 @@ function start() {
     };
     require('./rejoin').prepare({ socket, slot, channel, accept });
   }
+}
+
+// Node does this by itself, but not for a program without a file, such as that of `node --eval`.
+function joinTheCluster(cluster) {
+  cluster._setupWorker();
+  delete process.env.NODE_UNIQUE_ID;
 }
