@@ -7,6 +7,7 @@ mod inheritance;
 mod limits;
 pub mod privileges;
 mod ready;
+mod rolling;
 mod status;
 mod summary;
 mod testament;
@@ -139,6 +140,7 @@ impl App {
         let front = Front::new(config.front.clone(), config.peek);
         let permits = Arc::new(Semaphore::new(config.max_pending));
         let by_hand = carried.as_ref().map(|carried| carried.run.by_hand()).unwrap_or_default();
+        let rolling = carried.as_ref().and_then(|carried| carried.run.rolling.clone());
         let mut before =
             carried.map(|carried| Inheritance::new(carried, &permits, front.shares(), &telemetry));
         let servers = match &mut before {
@@ -180,10 +182,11 @@ impl App {
             pause: Arc::default(),
             telemetry: Arc::clone(&telemetry),
         });
-        let (live, by_hand) = (Live::new(config.clone()), Live::new(by_hand));
+        let (live, by_hand, rolling) = (Live::new(config.clone()), Live::new(by_hand), Live::new(rolling));
         let testament = Testament {
             config: live.clone(),
             by_hand: by_hand.clone(),
+            rolling: rolling.clone(),
             passed: passed.places().clone(),
             started: before.as_ref().map_or_else(SystemTime::now, |before| before.started),
             pools: Arc::clone(&pools),
@@ -226,6 +229,7 @@ impl App {
             telemetry: Arc::clone(&telemetry),
             permits: Arc::clone(&permits),
             config: live.clone(),
+            rolling: rolling.clone(),
             started: testament.started,
             upgraded: before.as_ref().map(|_| SystemTime::now()),
             orders,
@@ -262,6 +266,7 @@ impl App {
         let control = Control::new(
             source,
             by_hand,
+            rolling,
             Parts {
                 config: config.clone(),
                 pools: Arc::clone(&pools),
@@ -271,6 +276,7 @@ impl App {
                 fed: opened,
             },
         );
+        control.go_on();
         sys::signals::release();
         let ended = loop {
             tokio::select! {

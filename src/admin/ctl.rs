@@ -53,7 +53,8 @@ impl Ctl {
         type Shown = fn(&Value) -> String;
         let place = self.at.place().map_err(|error| error.to_string())?;
         if let Question::Restart(slots, within) = &self.question {
-            return restart(&place, slots, self.pool.as_deref(), *within).await;
+            let order = json!({ "pool": self.pool, "slots": slots, "within_ms": millis(*within) });
+            return restart(&place, &order, self.json).await;
         }
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let (path, body, shown): (_, _, Shown) = match &self.question {
@@ -102,53 +103,38 @@ async fn answer(place: &Place, path: &str, body: Option<&Value>) -> Result<Value
     if good { Ok(value) } else { Err(refusal(&value)) }
 }
 
-/// Has one worker after another followed by a new one, and waits for each to be ready.
-async fn restart(
-    place: &Place,
-    slots: &[String],
-    pool: Option<&str>,
-    within: Option<Duration>,
-) -> Result<(), String> {
-    let list = async || answer(place, "/v1/workers", None).await;
-    let mut slots = slots.to_vec();
-    if slots.is_empty() {
-        let workers = list().await?;
-        let own = |worker: &&Value| worker["origin"] == "started" && is_of(worker, pool);
-        let started = items(&workers).iter().filter(own);
-        slots = started.map(|worker| text(&worker["worker"]).to_owned()).collect();
-        slots.dedup();
-        if let (Some(pool), true) = (pool, slots.is_empty()) {
-            return Err(format!("no worker that was started here is in a pool `{pool}`"));
+/// Has one worker after another followed by a new one, and tells of each that is ready. sidetrack sees it
+/// through, also when nobody looks any more.
+async fn restart(place: &Place, order: &Value, json: bool) -> Result<(), String> {
+    let mut restart = answer(place, "/v1/workers/restart", Some(order)).await?;
+    let number = restart["number"].clone();
+    let mut told = 0;
+    while restart["number"] == number {
+        let followed = items(&restart["followed"]);
+        for follower in followed.iter().skip(told).filter(|_| !json) {
+            print(&format!("{}: process {} has followed\n", text(&follower["worker"]), follower["pid"]));
         }
-    }
-    let within = millis(within);
-    for slot in &slots {
-        let youngest = |workers: &Value| {
-            let own = items(workers).iter().filter(|worker| worker["worker"] == *slot.as_str());
-            own.max_by_key(|worker| worker["id"].as_u64()).cloned()
-        };
-        let id = |worker: &Option<Value>| worker.as_ref().and_then(|worker| worker["id"].as_u64());
-        let before = id(&youngest(&list().await?));
-        let path = format!("/v1/workers/{}/restart", utf8_percent_encode(slot, NON_ALPHANUMERIC));
-        answer(place, &path, Some(&json!({ "within_ms": within }))).await?;
-        let mut seen = false;
-        loop {
-            tokio::time::sleep(LOOK).await;
-            let now = youngest(&list().await?);
-            if id(&now) > before {
-                seen = true;
-                if let Some(worker) = now.filter(|worker| worker["standing"] == "ready") {
-                    print(&format!("{slot}: process {} has followed\n", worker["pid"]));
-                    break;
-                }
-            } else if seen {
-                return Err(format!(
-                    "{slot}: the new worker did not become ready; the one before stays, and so do the others"
-                ));
+        told = followed.len();
+        if restart["running"] != true {
+            if json {
+                print(&format!("{restart:#}\n"));
             }
+            return failure(&restart).map_or(Ok(()), Err);
         }
+        tokio::time::sleep(LOOK).await;
+        restart = answer(place, "/v1/status", None).await?["restart"].take();
     }
-    Ok(())
+    Err("another restart has taken the place of this one, and its turns: see `sidetrack ctl status`"
+        .to_owned())
+}
+
+/// Why a restart went no further.
+fn failure(restart: &Value) -> Option<String> {
+    let failed = restart["failed"].as_object()?;
+    let (slot, reason) = (text(&failed["worker"]), text(&failed["reason"]));
+    let others = items(&restart["left"]).iter().skip(1).map(text).collect::<Vec<_>>().join(", ");
+    let others = if others.is_empty() { String::new() } else { format!(", and so do those of {others}") };
+    Some(format!("{slot}: the new worker did not become ready ({reason}); the one before stays{others}"))
 }
 
 /// Whether a worker is of a pool, if one is named.
@@ -190,6 +176,9 @@ fn status(value: &Value) -> String {
             figures["accepted"], figures["handed_off"], figures["handed_back"], figures["refused"]
         ),
     );
+    if let Some(restart) = restarted(&value["restart"]) {
+        line("restart", restart);
+    }
     for pool in items(&value["pools"]) {
         let matches = list(&pool["matches"]);
         let part = if matches.is_empty() { String::new() } else { format!(" ({matches})") };
@@ -205,6 +194,16 @@ fn status(value: &Value) -> String {
     }
     out.push('\n');
     out + &workers(&value["workers"])
+}
+
+/// A restart that goes on, or went no further.
+fn restarted(value: &Value) -> Option<String> {
+    if value["running"] != true {
+        return failure(value);
+    }
+    let (followed, left) = (items(&value["followed"]), items(&value["left"]));
+    let all = followed.len() + left.len();
+    Some(format!("{} of {all} workers are new; it is the turn of {}", followed.len(), text(left.first()?)))
 }
 
 fn workers(value: &Value) -> String {

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::run::RollingRestart;
 use super::server::Authority;
 use crate::config::{Change, Diff, Given, Line, Problems};
+use crate::worker::Rolling;
 
 /// Something the run is to do.
 #[derive(Debug)]
@@ -21,6 +23,14 @@ pub enum Order {
         workers: usize,
         within: Option<Duration>,
         reply: oneshot::Sender<Result<Scaled, Problems>>,
+    },
+    /// Have the workers of some slots followed by new ones, one after another; without any, of all slots of a
+    /// pool or of the run. It goes on when nobody waits for it any more.
+    Restart {
+        pool: Option<String>,
+        slots: Vec<String>,
+        within: Option<Duration>,
+        reply: oneshot::Sender<Result<Rolling, Problems>>,
     },
     /// Log by another filter, if there is one; the answer is the filter in force.
     Log { filter: Option<String>, reply: oneshot::Sender<Result<String, Problems>> },
@@ -103,6 +113,17 @@ pub(super) struct Sizes {
     workers: usize,
 }
 
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Restart {
+    /// Only this pool's slots.
+    pool: Option<String>,
+    /// Only these slots, in this order; then the pool is theirs.
+    slots: Vec<String>,
+    /// When a worker that has been followed leaves at the latest, from then on; null for never.
+    within_ms: Option<u64>,
+}
+
 /// What is to be logged.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -135,6 +156,14 @@ pub(super) async fn scale(authority: &Authority, order: Scale) -> Result<Sizes, 
     let order = |reply| Order::Scale { pool, workers, within, reply };
     let Scaled { before, now } = ask(authority, order).await?;
     Ok(Sizes { before, workers: now })
+}
+
+/// It has begun; how it goes on is told by the [`status`](super::run::status).
+pub(super) async fn restart(authority: &Authority, order: Restart) -> Result<RollingRestart, Problems> {
+    let Restart { pool, slots, within_ms } = order;
+    let within = within_ms.map(Duration::from_millis);
+    let rolling = ask(authority, |reply| Order::Restart { pool, slots, within, reply }).await?;
+    Ok(RollingRestart::from(&rolling))
 }
 
 pub(super) async fn log(authority: &Authority, order: Option<Log>) -> Result<Logged, Problems> {

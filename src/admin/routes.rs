@@ -101,6 +101,13 @@ pub(super) const ROUTES: &[Route] = &[
         || post(scale),
     ),
     Route::post(
+        "/v1/workers/restart",
+        "New workers in all slots or in some, one after another; the status tells how far it has come",
+        Some(of::<orders::Restart>),
+        Says::Json(of::<run::RollingRestart>),
+        || post(roll),
+    ),
+    Route::post(
         "/v1/workers/{slot}/drain",
         "Nothing new for a worker; it leaves when it has nothing left to do",
         Some(of::<run::Drain>),
@@ -264,6 +271,10 @@ async fn undrain(State(authority): At, Path(slot): Path<String>) -> Outcome<Vec<
 
 async fn scale(State(authority): At, body: Bytes) -> Outcome<orders::Sizes> {
     Ok(Reply(orders::scale(&authority, parsed(&body)?).await?))
+}
+
+async fn roll(State(authority): At, body: Bytes) -> Outcome<run::RollingRestart> {
+    Ok(Reply(orders::restart(&authority, parsed(&body)?).await?))
 }
 
 async fn reload(State(authority): At, body: Bytes) -> Outcome<orders::Changes> {

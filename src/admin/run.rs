@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::Authority;
 use crate::pool::{Pool, Pools};
-use crate::worker::{Origin, Standing, WorkerReport};
+use crate::worker::{Origin, Rolling, Standing, WorkerReport};
 
 /// The run at a glance.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -32,11 +32,41 @@ pub(super) struct Status {
     /// How many there are.
     sessions: usize,
     workers: Vec<Worker>,
+    /// The last rolling restart; null when there was none.
+    restart: Option<RollingRestart>,
     /// Everything that is counted, by name.
     figures: BTreeMap<&'static str, u64>,
     /// Where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pools: Option<Vec<PoolAtAGlance>>,
+}
+
+/// Workers that are followed by new ones, one after another.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct RollingRestart {
+    /// How many there were before it; another one may take the place of one that runs, and its turns with it.
+    number: u64,
+    running: bool,
+    /// In the order in which they have become ready.
+    followed: Vec<Follower>,
+    /// Whose turn is still to come; while it runs, it is the first one's.
+    left: Vec<String>,
+    /// Why it went no further.
+    failed: Option<NoFollower>,
+}
+
+/// A new worker in its slot.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Follower {
+    worker: String,
+    pid: u32,
+}
+
+/// A new worker that did not become ready; the one before stays.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct NoFollower {
+    worker: String,
+    reason: String,
 }
 
 /// One of several pools.
@@ -145,6 +175,7 @@ pub(super) fn status(authority: &Authority) -> Status {
         policy: links.map(|link| link.policy).collect(),
         sessions: pools.iter().map(|pool| pool.sessions.len()).sum(),
         workers: workers(authority),
+        restart: authority.rolling.now().as_ref().map(RollingRestart::from),
         figures: authority.telemetry.counters.snapshot().collect(),
         pools: pools.several().then(|| pools.iter().map(|pool| one_pool(pools, pool)).collect()),
     }
@@ -222,6 +253,22 @@ impl Drain {
     fn deadline(&self) -> Option<Instant> {
         // A time beyond all clocks is none.
         self.within_ms.and_then(|within| Instant::now().checked_add(Duration::from_millis(within)))
+    }
+}
+
+impl From<&Rolling> for RollingRestart {
+    fn from(rolling: &Rolling) -> Self {
+        let Rolling { number, within: _, followed, left, failed, over } = rolling;
+        let follower = |(slot, pid): &(String, u32)| Follower { worker: slot.clone(), pid: *pid };
+        let no_follower =
+            |(slot, reason): &(String, String)| NoFollower { worker: slot.clone(), reason: reason.clone() };
+        Self {
+            number: *number,
+            running: !over,
+            followed: followed.iter().map(follower).collect(),
+            left: left.iter().map(|turn| turn.slot.clone()).collect(),
+            failed: failed.as_ref().map(no_follower),
+        }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::pool::Pools;
 use crate::sys::unix::{self, Door, SocketFile};
 use crate::telemetry::Telemetry;
 use crate::upgrade::Desk;
+use crate::worker::Rolling;
 
 /// Connections at one listener. Whoever comes later waits in the kernel.
 const MOST_CONNECTIONS: usize = 64;
@@ -51,6 +52,8 @@ pub struct Authority {
     pub started: SystemTime,
     /// When this program has gone on with it; none when it began it.
     pub upgraded: Option<SystemTime>,
+    /// How far the last rolling restart has come.
+    pub rolling: Live<Option<Rolling>>,
     /// Where orders about the whole run go.
     pub orders: Orders,
     /// Where upgrades are ordered.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, mpsc};
-use tokio::task::AbortHandle;
 
+use super::rolling::Rolls;
 use crate::admin::{Order, Reloaded, Scaled};
 use crate::config::{Change, Config, Diff, Given, Overrides, Problems, Source};
 use crate::listener::{Relisten, Servers};
@@ -18,7 +18,7 @@ use crate::pipeline::Pipeline;
 use crate::pool::{DEFAULT, Pool, Pools, Tried, place};
 use crate::telemetry::{Event, Telemetry, trace};
 use crate::types::ServerId;
-use crate::worker::Rolled;
+use crate::worker::{Rolling, Turn};
 
 /// Far above what anybody has cores for.
 pub(super) const MOST_WORKERS: usize = 1024;
@@ -32,16 +32,7 @@ struct Inner {
     source: Source,
     by_hand: Live<Overrides>,
     parts: Parts,
-    roll: Option<Roll>,
-}
-
-/// A rolling restart, under way or over.
-#[derive(Debug)]
-struct Roll {
-    task: AbortHandle,
-    pools: Vec<Arc<Pool>>,
-    /// What ran before the settings that it starts workers with; none when they are the same.
-    before: Option<Config>,
+    rolls: Rolls,
 }
 
 /// Everything an order may change.
@@ -60,8 +51,20 @@ pub(super) struct Parts {
 
 impl Control {
     /// Goes on with what was changed `by_hand` before.
-    pub(super) fn new(source: Source, by_hand: Live<Overrides>, parts: Parts) -> Self {
-        Self(Arc::new(Mutex::new(Inner { source, by_hand, parts, roll: None })))
+    pub(super) fn new(
+        source: Source,
+        by_hand: Live<Overrides>,
+        rolling: Live<Option<Rolling>>,
+        parts: Parts,
+    ) -> Self {
+        let rolls = Rolls::new(Arc::clone(&parts.pools), rolling);
+        Self(Arc::new(Mutex::new(Inner { source, by_hand, parts, rolls })))
+    }
+
+    /// Goes on with a rolling restart that the program before has begun.
+    pub(super) fn go_on(&self) {
+        let control = self.clone();
+        tokio::spawn(async move { control.0.lock().await.rolls.go_on(&control) });
     }
 
     /// Carries an order out, aside: connections do not wait for it.
@@ -73,6 +76,9 @@ impl Control {
                 Order::Reload { dry_run, reply } => drop(reply.send(control.reload(dry_run).await)),
                 Order::Scale { pool, workers, within, reply } => {
                     drop(reply.send(control.0.lock().await.scale(pool.as_deref(), workers, within)));
+                }
+                Order::Restart { pool, slots, within, reply } => {
+                    drop(reply.send(control.restart(pool.as_deref(), &slots, within).await));
                 }
                 Order::Log { filter, reply } => drop(reply.send(control.0.lock().await.log(filter))),
             }
@@ -99,8 +105,8 @@ impl Control {
             for pool in inner.parts.pools.iter() {
                 inner.parts.resize(pool, config.of(&pool.name).workers, config.retire_timeout);
             }
-            let all = inner.parts.pools.iter().cloned().collect();
-            control.roll(&mut inner, all, None);
+            let all = Arc::clone(&inner.parts.pools);
+            control.roll(&mut inner, all.iter().cloned(), None);
         });
     }
 
@@ -113,8 +119,8 @@ impl Control {
                 tell(diff, &inner.parts.pipeline.telemetry);
                 if diff.rolls() {
                     let rolls = |pool: &&Arc<Pool>| diff.of(&pool.name).rolls();
-                    let concerned = inner.parts.pools.iter().filter(rolls).cloned().collect();
-                    self.roll(&mut inner, concerned, Some(before));
+                    let all = Arc::clone(&inner.parts.pools);
+                    self.roll(&mut inner, all.iter().filter(rolls).cloned(), Some(before));
                 }
                 // The same files may have other content.
                 inner.parts.pools.iter().for_each(|pool| pool.look_again());
@@ -128,44 +134,28 @@ impl Control {
         reloaded
     }
 
-    /// Starts a rolling restart in place of one that may be under way. With a configuration before, the
-    /// program is a new one, which is given up when its first worker does not become ready.
-    fn roll(&self, inner: &mut Inner, mut pools: Vec<Arc<Pool>>, before: Option<Config>) {
-        let mut before = before;
-        if let Some(roll) = inner.roll.take().filter(|roll| !roll.task.is_finished()) {
-            roll.task.abort();
-            // What that one was to try out has not proved itself.
-            before = roll.before.or(before);
-            let open = |pool: &Arc<Pool>| !pools.iter().any(|other| other.name == pool.name);
-            let left: Vec<_> = roll.pools.into_iter().filter(open).collect();
-            pools.extend(left);
-        }
-        let returning = before.clone();
-        let (control, concerned) = (self.clone(), pools.clone());
+    /// Workers cannot be started with the present settings: those before return.
+    pub(super) async fn give_up(&self, before: &Config) -> Result<(), Problems> {
+        self.0.lock().await.parts.give_up(before)
+    }
+
+    /// Has the workers in all slots of some pools followed by new ones.
+    fn roll(&self, inner: &mut Inner, pools: impl Iterator<Item = Arc<Pool>>, before: Option<Config>) {
+        let turns = pools.flat_map(|pool| turns(&pool)).collect();
         let within = inner.parts.config.now().retire_timeout;
-        let task = tokio::spawn(async move {
-            let Rolled { followed, failed } = roll(&concerned, within).await;
-            match (failed, returning) {
-                (None, _) => tracing::info!(followed, "new workers have followed in all slots"),
-                (Some((slot, reason)), Some(before)) if followed == 0 => {
-                    tracing::error!(
-                        slot,
-                        reason,
-                        "the new workers do not become ready: the old ones stay, and the settings that new workers are started with are those before"
-                    );
-                    if let Err(problems) = control.0.lock().await.parts.give_up(&before) {
-                        tracing::error!(%problems, "new workers go on being started as the configuration says");
-                    }
-                }
-                (Some((slot, reason)), _) => tracing::error!(
-                    slot,
-                    reason,
-                    followed,
-                    "a new worker did not become ready: the old one stays, and those of the slots behind it"
-                ),
-            }
-        });
-        inner.roll = Some(Roll { task: task.abort_handle(), pools, before });
+        inner.rolls.begin(self, turns, Some(within), before);
+    }
+
+    async fn restart(
+        &self,
+        pool: Option<&str>,
+        slots: &[String],
+        within: Option<Duration>,
+    ) -> Result<Rolling, Problems> {
+        let mut inner = self.0.lock().await;
+        let turns = inner.parts.turns(pool, slots)?;
+        tracing::info!(slots = turns.len(), "new workers follow, one after another");
+        Ok(inner.rolls.begin(self, turns, within, None))
     }
 }
 
@@ -311,6 +301,30 @@ impl Parts {
         })
     }
 
+    /// The turns of slots that are named; else of all whose workers are started here, or of those of a pool.
+    fn turns(&self, pool: Option<&str>, slots: &[String]) -> Result<Vec<Turn>, Problems> {
+        let mut problems = Problems::default();
+        if !slots.is_empty() {
+            let turn = |slot: &String| {
+                self.pools.of_slot(slot)?.fleet.turn(slot).map_err(|unknown| unknown.to_string())
+            };
+            let turns =
+                slots.iter().filter_map(|slot| turn(slot).map_err(|error| problems.add("slots", error)).ok());
+            let turns = turns.collect();
+            return problems.into_result(turns);
+        }
+        let concerned: Vec<_> = match pool {
+            None => self.pools.iter().collect(),
+            Some(_) => vec![self.pools.named(pool).map_err(|error| Problems::one("pool", error))?],
+        };
+        let turns: Vec<_> = concerned.into_iter().flat_map(|pool| turns(pool)).collect();
+        if turns.is_empty() {
+            let problem = "no worker was started here; those that have joined are restarted by whoever has started them";
+            problems.add("workers", problem);
+        }
+        problems.into_result(turns)
+    }
+
     fn resize(&self, pool: &Arc<Pool>, workers: usize, within: Duration) {
         for slot in pool.scale(workers, within) {
             // It has room for as many as there may be.
@@ -334,17 +348,10 @@ impl Parts {
     }
 }
 
-/// Has every worker of some pools followed by a new one, one after another.
-async fn roll(pools: &[Arc<Pool>], within: Duration) -> Rolled {
-    let mut all = Rolled::default();
-    for pool in pools {
-        let Rolled { followed, failed } = pool.fleet.roll(Some(within)).await;
-        all.followed += followed;
-        if failed.is_some() {
-            return Rolled { failed, ..all };
-        }
-    }
-    all
+/// A turn for each slot that is kept filled.
+fn turns(pool: &Pool) -> Vec<Turn> {
+    // One that is closed this very moment has no turn.
+    pool.fleet.open_slots().iter().filter_map(|slot| pool.fleet.turn(slot).ok()).collect()
 }
 
 /// Fewer permits are taken away as they come back.

@@ -17,7 +17,7 @@ use crate::pool::{Pool, Pools};
 use crate::sys::{exec, signals, unix};
 use crate::telemetry::{Event, Telemetry};
 use crate::upgrade::{Carried, Fit, Outgoing, Waiting, state};
-use crate::worker::node;
+use crate::worker::{Rolling, node};
 
 /// Everything a run consists of.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ pub struct Testament {
     pub config: Live<Config>,
     /// Settings that were changed by hand.
     pub by_hand: Live<Overrides>,
+    pub rolling: Live<Option<Rolling>>,
     /// Where sockets are that were opened for the first program, by setting.
     pub passed: BTreeMap<String, PathBuf>,
     pub started: SystemTime,
@@ -80,6 +81,7 @@ impl Testament {
                     ..describe(pool, config.shadow.as_ref(), &mut out)
                 })
                 .collect(),
+            rolling: self.rolling.now().clone(),
         };
         Carried::new(run, out.numbers())
     }

@@ -64,7 +64,7 @@ pub(super) fn command() -> Command {
                     .long("rolling")
                     .action(ArgAction::SetTrue)
                     .conflicts_with("slot")
-                    .help("All of them, one after another, each when the one before is ready"),
+                    .help("All of them, one after another, each when the one before is ready; goes on when nobody waits for it any more"),
             )
             .arg(pool().requires("rolling"))
             .arg(within()),

@@ -20,7 +20,7 @@ use crate::listener::{ListenAddress, Wanted};
 use crate::policy::{Counts, Ending, VersionFigures};
 use crate::pool::place;
 use crate::types::{Opening, ServerId, WorkerId, WorkerInfo};
-use crate::worker::{Origin, Standing, Why};
+use crate::worker::{Origin, Rolling, Standing, Why};
 
 /// The shape of everything here.
 pub const FORMAT: u32 = 1;
@@ -65,6 +65,9 @@ pub struct Run {
     /// Between accept and a worker's line.
     pub connections: Vec<Connection>,
     pub pools: Vec<Pool>,
+    /// The last rolling restart.
+    #[serde(default)]
+    pub rolling: Option<Rolling>,
 }
 
 /// Where orders are given.

@@ -442,7 +442,7 @@ impl Fleet {
         self.lock().workers.iter().any(|worker| worker.slot == slot)
     }
 
-    fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {
+    pub(super) fn find(&self, id: WorkerId) -> Option<Arc<Worker>> {
         let members = self.lock();
         let place = members.workers.binary_search_by_key(&id, |worker| worker.id).ok()?;
         Some(Arc::clone(&members.workers[place]))

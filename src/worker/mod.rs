@@ -30,7 +30,7 @@ pub use census::WorkerReport;
 pub use fleet::{Fleet, HandedBack, Reports, Returned, Undelivered, Why};
 pub use join::{JoinSettings, JoinSocket, Terms};
 pub use process::{Place, Program};
-pub use roll::Rolled;
+pub use roll::{Rolling, Turn};
 pub use scale::TakenSlot;
 pub use supervisor::Fatal;
 pub use turnover::UnknownSlot;

@@ -1,47 +1,73 @@
-//! One worker after another followed by a new one.
+//! One worker after another followed by a new one: how far that has come, and one slot's turn.
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::fleet::Fleet;
-use super::turnover::Succession;
+use super::turnover::{Succession, UnknownSlot};
+use crate::types::WorkerId;
 
-/// What came of a rolling restart.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rolled {
-    /// Slots whose worker is a new one.
-    pub followed: usize,
+/// A rolling restart, as far as it has come.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Rolling {
+    /// How many there were before it in this run.
+    pub number: u64,
+    /// How long each worker that has been followed may take to leave; none for as long as it likes.
+    pub within: Option<Duration>,
+    /// Slots whose worker is a new one, and its process.
+    pub followed: Vec<(String, u32)>,
+    /// Whose turn is still to come. While it goes on, it is the first one's.
+    pub left: Vec<Turn>,
     /// Why it went no further: a slot, and what its new worker died of.
     pub failed: Option<(String, String)>,
+    pub over: bool,
+}
+
+/// A slot's turn in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Turn {
+    pub slot: String,
+    /// No worker's number: those with higher ones have been started since, and are new by themselves.
+    mark: WorkerId,
 }
 
 impl Fleet {
-    /// Has the worker of every slot followed by a new one, one slot after another, each when the one before
-    /// is ready. Goes no further when one does not become ready: its slot's old worker stays, and so do
-    /// those of the slots behind it. Cancelled, it stops where it is.
-    pub async fn roll(&self, within: Option<Duration>) -> Rolled {
-        let mut followed = 0;
-        // No worker is known by this one: those started from now on are new by themselves.
-        let mark = self.next_id();
-        for slot in self.open_slots() {
-            if self.youngest(&slot).is_some_and(|(youngest, _)| youngest > mark) {
+    /// What a slot's turn takes.
+    ///
+    /// # Errors
+    /// When nobody has the slot, or only somebody who was not started here.
+    pub fn turn(&self, slot: &str) -> Result<Turn, UnknownSlot> {
+        self.may_be_followed(slot)?;
+        Ok(Turn { slot: slot.to_owned(), mark: self.next_id() })
+    }
+
+    /// Has a slot's worker followed by a new one, and waits until that is ready; its process then, or none when
+    /// nobody keeps the slot filled any more. Cancelled, an order that was given is carried out all the same.
+    ///
+    /// # Errors
+    /// What the new worker has died of. The one before stays.
+    pub async fn follow(&self, turn: &Turn, within: Option<Duration>) -> Result<Option<u32>, String> {
+        let mut changes = self.watch();
+        loop {
+            let Some((youngest, ready)) = self.youngest(&turn.slot).filter(|(id, _)| *id > turn.mark) else {
+                let (told, outcome) = oneshot::channel();
+                let deadline = within.map(|within| Instant::now() + within);
+                if self.succeed(&turn.slot, Succession { deadline, told: Some(told) }).is_err() {
+                    return Ok(None);
+                }
+                // Without an outcome there was no worker, and the next one starts at once; or another order has
+                // come, or the slot is closed.
+                outcome.await.unwrap_or(Ok(()))?;
                 continue;
+            };
+            if ready && let Some(worker) = self.find(youngest) {
+                return Ok(Some(worker.pid));
             }
-            let (told, outcome) = oneshot::channel();
-            let deadline = within.map(|within| Instant::now() + within);
-            // A slot that nobody keeps filled any more.
-            if self.succeed(&slot, Succession { deadline, told: Some(told) }).is_err() {
-                continue;
-            }
-            match outcome.await {
-                Ok(Ok(())) => followed += 1,
-                Ok(Err(reason)) => return Rolled { followed, failed: Some((slot, reason)) },
-                // There was no worker, and the next one starts at once; or another order came, or the slot is
-                // closed.
-                Err(_) => {}
+            if changes.changed().await.is_err() {
+                return Ok(None);
             }
         }
-        Rolled { followed, failed: None }
     }
 }

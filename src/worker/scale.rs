@@ -106,7 +106,8 @@ impl Fleet {
     }
 
     /// Slots that stay, in their order.
-    pub(super) fn open_slots(&self) -> Vec<String> {
+    #[must_use]
+    pub fn open_slots(&self) -> Vec<String> {
         let members = self.lock();
         let open = |slot: &String| members.slots.keeps(slot) && !members.vacant.contains(slot);
         (0..members.slots.count).map(|number| self.name(number)).filter(open).collect()

@@ -78,18 +78,22 @@ impl Fleet {
         self.succeed(slot, Succession { deadline, told: None })
     }
 
-    /// The same, as an order.
+    /// Whether a slot has, or is about to have, a worker that another one can follow.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub(super) fn may_be_followed(&self, slot: &str) -> Result<(), UnknownSlot> {
+        let members = self.lock();
+        let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
+        // Between two workers, the next one need not wait for its turn.
+        let between = members.slots.keeps(slot) && !members.vacant.contains(slot);
+        if between || members.workers.iter().any(ours) { Ok(()) } else { Err(members.unknown(slot)) }
+    }
+
+    /// The same as [`restart`](Self::restart), as an order.
     pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), UnknownSlot> {
-        {
-            let mut members = self.lock();
-            let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
-            // Between two workers, the next one need not wait for its turn.
-            let between = members.slots.keeps(slot) && !members.vacant.contains(slot);
-            if !between && !members.workers.iter().any(ours) {
-                return Err(members.unknown(slot));
-            }
-            members.succession.insert(slot.to_owned(), order);
-        }
+        self.may_be_followed(slot)?;
+        self.lock().succession.insert(slot.to_owned(), order);
         self.refresh();
         Ok(())
     }
@@ -151,10 +155,9 @@ impl Fleet {
 
 impl Members {
     fn unknown(&self, slot: &str) -> UnknownSlot {
-        UnknownSlot {
-            slot: slot.to_owned(),
-            known: self.workers.iter().map(|worker| worker.slot.clone()).collect(),
-            draining: self.vacant.iter().cloned().collect(),
-        }
+        let mut known: Vec<String> = self.workers.iter().map(|worker| worker.slot.clone()).collect();
+        known.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        known.dedup();
+        UnknownSlot { slot: slot.to_owned(), known, draining: self.vacant.iter().cloned().collect() }
     }
 }

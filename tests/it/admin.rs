@@ -348,6 +348,8 @@ fn replies_are_as_described() {
         ("get", "/v1/workers", "/v1/workers", ""),
         ("post", "/v1/workers/{slot}/drain", "/v1/workers/w0/drain", r#"{"within_ms":60000}"#),
         ("post", "/v1/workers/{slot}/undrain", "/v1/workers/w0/undrain", ""),
+        ("post", "/v1/workers/restart", "/v1/workers/restart", r#"{"slots":["w2"],"within_ms":1000}"#),
+        ("get", "/v1/status", "/v1/status", ""),
         ("post", "/v1/workers/{slot}/restart", "/v1/workers/w1/restart", "{}"),
         ("post", "/v1/workers/scale", "/v1/workers/scale", r#"{"workers":3,"within_ms":1000}"#),
         ("post", "/v1/reload", "/v1/reload", r#"{"dry_run":true}"#),

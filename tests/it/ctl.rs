@@ -1,13 +1,16 @@
 //! What a running sidetrack tells of itself agrees with what its clients have counted.
 
+use std::fs;
+use std::io::Read as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program, session_at,
-    sidetrack, worker,
+    Client, Place, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program,
+    session_at, sidetrack, worker,
 };
 
 fn start(socket: &Path) -> Sidetrack {
@@ -218,6 +221,68 @@ fn a_rolling_restart_loses_nothing_and_leaves_open_sessions_alone() {
         workers.as_array().expect("a list").iter().all(|worker| worker["draining"] == false),
         "{workers}"
     );
+    let stopped = running.stop();
+    assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
+}
+
+#[test]
+fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_does_not_start() {
+    let place = Place::new();
+    let (socket, broken) = (place.socket(), place.path("broken"));
+    let [node, server] = &worker("slow-start.js")[..] else { panic!("a program and its file") };
+    let script = format!("test ! -e {} || exit 7; exec {node} {server}", broken.display());
+    let running = place.run(vec!["sh".into(), "-c".into(), script]).env("START_MS", "600").start();
+    let restart = || json(&socket, &["status"])["restart"].clone();
+    let begun = |number: u32| {
+        let ctl =
+            place.asking(&["ctl", "restart", "--rolling"]).stderr(Stdio::piped()).spawn().expect("it starts");
+        eventually("it has begun", || (restart()["number"] == number).then_some(()));
+        ctl
+    };
+    let over = |number: u32| {
+        let over = |restart: &Value| restart["number"] == number && restart["running"] == false;
+        let restart = eventually("it is over", || Some(restart()).filter(over));
+        assert_eq!(restart["failed"], Value::Null, "{restart}");
+        let followed = restart["followed"].as_array().expect("a list").clone();
+        followed
+            .iter()
+            .map(|one| one["pid"].as_u64().expect("a pid").try_into().expect("a pid"))
+            .collect::<Vec<u32>>()
+    };
+    assert_eq!(restart(), Value::Null);
+
+    let before = running.workers();
+    let mut nobody = begun(0);
+    nobody.kill().and_then(|()| nobody.wait()).expect("a child of ours");
+    let followed = over(0);
+    assert_eq!(followed.len(), 3);
+    assert!(before.iter().all(|pid| !followed.contains(pid)), "{before:?} {followed:?}");
+    running.all_ready_without(&before);
+
+    // Another one takes its place, and what is left of it.
+    let mut first = begun(1);
+    let (code, said) = place.ask(&["ctl", "restart", "w2"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("w2: process ") && said.matches("has followed").count() > 1, "{said}");
+    assert_eq!(first.wait().expect("a child of ours").code(), Some(2));
+    let mut reason = String::new();
+    first.stderr.take().expect("it is piped").read_to_string(&mut reason).expect("text");
+    assert!(reason.contains("another restart has taken the place of this one"), "{reason}");
+    over(2);
+    running.all_ready_without(&followed);
+
+    let before = running.workers();
+    fs::write(&broken, "").expect("a file");
+    let (code, said) = place.ask(&["ctl", "restart", "--rolling"]);
+    let expected = "w0: the new worker did not become ready (exit status: 7); the one before stays, and so do those of w1, w2";
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(expected), "{said}");
+    let (_, status) = place.ask(&["ctl", "status"]);
+    assert!(status.contains(&format!("restart    {expected}\n")), "{status}");
+    assert_eq!(running.workers(), before);
+    let (code, said) = place.ask(&["ctl", "restart", "w7"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`w7` is none of the workers (w0, w1, w2"), "{said}");
     let stopped = running.stop();
     assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
 }

@@ -331,6 +331,35 @@ fn orders_about_workers_are_carried_out_all_the_same() {
 }
 
 #[test]
+fn a_rolling_restart_goes_on() {
+    let place = Place::new();
+    let socket = place.socket();
+    let running = place.run(worker("slow-start.js")).env("START_MS", "500").start();
+    let before = running.workers();
+    let restart = || json(&socket, &["status"])["restart"].clone();
+    let served = under_load(running.address(), |_| {
+        let mut asking = place.asking(&["ctl", "restart", "--rolling"]);
+        let mut asking = asking.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        eventually("its first turn is over", || restart()["followed"].as_array()?.first().map(|_| ()));
+        place.upgrade();
+        // It may have asked at the wrong moment.
+        drop(asking.wait());
+        let restart =
+            eventually("it is over", || Some(restart()).filter(|restart| restart["running"] == false));
+        assert_eq!(restart["failed"], Value::Null, "{restart}");
+        let followed = restart["followed"].as_array().expect("a list");
+        let slots: Vec<_> = followed.iter().map(|one| one["worker"].as_str().expect("a slot")).collect();
+        assert_eq!(slots, ["w0", "w1", "w2"], "{restart}");
+    });
+    assert!(served > 20, "{served}");
+    running.all_ready_without(&before);
+    eventually("those before have left", || before.iter().all(|pid| !alive(*pid)).then_some(()));
+    eventually("each slot is filled once", || (children(running.pid).len() == 3).then_some(()));
+    let stopped = running.terminate();
+    assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
+}
+
+#[test]
 fn of_several_upgrades_at_once_each_is_whole() {
     let place = Place::new();
     let running = place.run(fake(&[])).start();

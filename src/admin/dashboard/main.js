@@ -63,7 +63,7 @@ function show(now) {
   const second = rates.now;
   const slots = [...new Set(status.workers.map(({ worker }) => worker))];
   say($('run'), `${status.addresses.join('  ')} · ${status.version} · process ${status.pid} · up ${span(status.uptime_s)}`);
-  $('rolling').disabled = !status.workers.some(({ origin }) => origin === 'started');
+  turns();
   figures(second);
   legend(slots, second);
   // A slot that has gone is still in the last minutes.
@@ -78,6 +78,20 @@ function show(now) {
   policy.show(chains, now, back);
   workers.show(status, rates.workers, order);
   counted();
+}
+
+let restart = null;
+
+/** How far a rolling restart has come, whoever has begun it; its end is said once, if it was seen to run. */
+function turns() {
+  const before = restart;
+  restart = status.restart;
+  const all = restart && restart.followed.length + restart.left.length;
+  $('rolling').disabled = restart?.running || !status.workers.some(({ origin }) => origin === 'started');
+  say($('rolling'), restart?.running ? `Restarting ${restart.followed.length + 1} of ${all}` : 'Rolling restart');
+  if (!before?.running || restart?.running) return;
+  if (restart?.failed) note(`${restart.failed.worker}: the new worker did not become ready (${restart.failed.reason}); the one before stays, and so do the others`, true);
+  else if (restart) note('all workers have been followed');
 }
 
 const tiles = new Map();
@@ -212,26 +226,11 @@ async function back(link, pool) {
 /** One slot after another, each when the one before has a worker that is ready. */
 async function rolling() {
   const slots = [...new Set(status.workers.filter(({ origin }) => origin === 'started').map(({ worker }) => worker))];
-  const text = `A new process takes the slot of each of ${slots.join(', ')} in turn; those before keep their sessions and leave when they have ended. This page sees it through: leave it open.`;
+  const text = `A new process takes the slot of each of ${slots.join(', ')} in turn; those before keep their sessions and leave when they have ended.`;
   if (!(await sure('Restart all workers?', text, 'Restart all'))) return;
-  const youngest = (list, slot) => list.filter(({ worker }) => worker === slot).reduce((a, b) => (a && a.id > b.id ? a : b), undefined);
   await carryOut(async () => {
-    for (const slot of slots) {
-      const before = youngest(status.workers, slot)?.id ?? -1;
-      await to(slot, 'restart');
-      note(`somebody follows in ${slot}`);
-      for (let seen = false; ;) {
-        await new Promise((resolve) => setTimeout(resolve, 250));
-        const now = youngest(await ask('/v1/workers'), slot);
-        if (now && now.id > before) {
-          seen = true;
-          if (now.standing === 'ready') break;
-        } else if (seen) {
-          throw new Error(`${slot}: the new worker did not become ready; the one before stays, and so do the others`);
-        }
-      }
-    }
-    return 'all workers have been followed';
+    restart = await ask('/v1/workers/restart', {});
+    return 'new workers follow, one after another';
   });
 }
 
