@@ -1,7 +1,8 @@
 //! Sending and receiving descriptors beside bytes.
 
+use std::cell::RefCell;
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
@@ -10,6 +11,11 @@ use sendfd::SendWithFd;
 /// The most descriptors one read can bring: Linux never joins two messages that carry descriptors
 /// into one read, and takes no more than this (`SCM_MAX_FD`) in one message.
 const MOST_DESCRIPTORS: usize = 253;
+
+thread_local! {
+    /// Where the kernel puts descriptors; no read waits while it is borrowed.
+    static CONTROL: RefCell<Vec<u8>> = RefCell::new(nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]));
+}
 
 /// What one read brought.
 #[derive(Debug, Default)]
@@ -43,12 +49,15 @@ pub fn send(channel: &UnixStream, bytes: &[u8], descriptor: Option<BorrowedFd<'_
 /// # Errors
 /// As `recvmsg(2)`; `WouldBlock` when nothing is there.
 pub fn receive(channel: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
-    let mut control = nix::cmsg_space!([std::os::fd::RawFd; MOST_DESCRIPTORS]);
+    CONTROL.with_borrow_mut(|control| receive_with(control, channel.as_fd(), buffer))
+}
+
+fn receive_with(control: &mut [u8], channel: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(
-        channel.as_fd().as_raw_fd(),
+        channel.as_raw_fd(),
         &mut parts,
-        Some(&mut control),
+        Some(control),
         MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT,
     )?;
     if message.flags.contains(MsgFlags::MSG_CTRUNC) {

@@ -231,12 +231,15 @@ enum Repeated {
 }
 
 /// A field that different senders give different types. Anything else is accepted and ignored.
+///
+/// They are tried in this order, and one that does not fit costs an error in words: so first comes what comes for
+/// every connection.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Scalar<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
     Number(u64),
     Signed(i64),
-    Text(#[serde(borrow)] Cow<'a, str>),
     Other(IgnoredAny),
 }
 
