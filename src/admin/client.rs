@@ -35,9 +35,19 @@ pub enum ClientError {
 /// Asks somewhere: `POST` with a body, `GET` without. Not cancel safe: the order may have been
 /// carried out.
 ///
+/// A question that is cut off is asked once more: another program may have gone on there this very moment. An
+/// order is not.
+///
 /// # Errors
 /// When there is no answer; an answer that says no is one.
 pub async fn ask(place: &Place, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
+    match ask_once(place, path, body).await {
+        Err(ClientError::Http(_)) if body.is_none() => ask_once(place, path, None).await,
+        asked => asked,
+    }
+}
+
+async fn ask_once(place: &Place, path: &str, body: Option<&Value>) -> Result<Answer, ClientError> {
     let response = send(place, path, body).await?;
     let good = response.status() == StatusCode::OK;
     let body = response.into_body().collect().await?.to_bytes();
