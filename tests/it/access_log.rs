@@ -10,7 +10,9 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use crate::guests::guest;
-use crate::support::{Client, admin, eventually, fake, get, poll_session, session_at, sidetrack, worker};
+use crate::support::{
+    Client, Place, admin, eventually, fake, get, poll_session, session_at, sidetrack, worker,
+};
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -174,17 +176,14 @@ fn a_log_that_is_moved_goes_on_under_its_name() {
 
 #[test]
 fn a_reader_who_is_stuck_costs_lines_and_no_connection() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let fifo = folder.path().join("fifo");
+    let place = Place::new();
+    let (fifo, socket) = (place.path("fifo"), place.socket());
     mkfifo(&fifo, Mode::S_IRWXU).expect("a pipe");
     // Open on both sides, and never read.
     let _reader = OpenOptions::new().read(true).write(true).open(&fifo).expect("the pipe");
-    let socket = folder.path().join("admin.sock");
     let redirect = format!("exec \"$0\" \"$@\" > {}", fifo.display());
-    let running = sidetrack(worker("listen.js"))
-        .with(&["--access-log", "-", "--admin", &socket.display().to_string()])
-        .through(&["sh", "-c", &redirect])
-        .start();
+    let running =
+        place.run(worker("listen.js")).with(&["--access-log", "-"]).through(&["sh", "-c", &redirect]).start();
     let lost = || {
         let text = admin(&socket, "/metrics");
         let line = text

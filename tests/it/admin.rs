@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Response, Sidetrack, admin, check, eventually, get, poll_session, root, sidetrack, worker,
+    Client, Place, Response, Sidetrack, admin, check, eventually, get, poll_session, root, sidetrack, worker,
 };
 
 pub const TOKEN: &str = "a-token-that-only-tests-know";
@@ -151,10 +151,9 @@ fn on_this_machine_other_peoples_pages_are_kept_out() {
 
 #[test]
 fn the_socket_has_the_page_too() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let running =
-        sidetrack(worker("listen.js")).with(&["--admin", socket.to_str().expect("plain text")]).start();
+    let place = Place::new();
+    let socket = place.socket();
+    let running = place.run(worker("listen.js")).start();
     let page = admin(&socket, "/");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("<title>sidetrack</title>"), "{page}");
     // As through a tunnel that a page of somebody else has found.

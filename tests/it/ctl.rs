@@ -10,14 +10,11 @@ use serde_json::Value;
 use crate::policy::under_load;
 use crate::support::{
     Client, Place, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program,
-    session_at, sidetrack, worker,
+    session_at, worker,
 };
 
-fn start(socket: &Path) -> Sidetrack {
-    let path = socket.display().to_string();
-    sidetrack(worker("listen.js"))
-        .with(&["--admin", &path, "--label", "w1:zone=eu", "--weight", "w1=2"])
-        .start()
+fn start(place: &Place) -> Sidetrack {
+    place.run(worker("listen.js")).with(&["--label", "w1:zone=eu", "--weight", "w1=2"]).start()
 }
 
 pub fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
@@ -47,9 +44,9 @@ pub fn figure(metrics: &str, name: &str) -> f64 {
 
 #[test]
 fn figures_agree_with_what_clients_counted() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let running = start(&socket);
+    let place = Place::new();
+    let socket = place.socket();
+    let running = start(&place);
     for _ in 0..40 {
         assert_eq!(get(running.address(), "/pid").status, 200);
     }
@@ -130,9 +127,9 @@ fn row(socket: &Path, slot: &str) -> Option<Value> {
 
 #[test]
 fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let running = start(&socket);
+    let place = Place::new();
+    let socket = place.socket();
+    let running = start(&place);
     let address = running.address();
     let (sid, owner) = poll_session(address);
     let slot = ["w0", "w1", "w2"].into_iter().find(|slot| running.slot(slot) == Some(owner)).expect("a slot");
@@ -175,9 +172,9 @@ fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
 
 #[test]
 fn a_rolling_restart_loses_nothing_and_leaves_open_sessions_alone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let running = start(&socket);
+    let place = Place::new();
+    let socket = place.socket();
+    let running = start(&place);
     let address = running.address();
     let before = running.workers();
     // One on each of them.
@@ -289,9 +286,9 @@ fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_doe
 
 #[test]
 fn a_drained_slot_stays_empty_although_its_worker_dies() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let running = start(&socket);
+    let place = Place::new();
+    let socket = place.socket();
+    let running = start(&place);
     let (sid, owner) = poll_session(running.address());
     let slot = ["w0", "w1", "w2"].into_iter().find(|slot| running.slot(slot) == Some(owner)).expect("a slot");
     assert_eq!(ctl(&socket, &["drain", slot]).0, Some(0));

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::Command;
 
-use crate::support::{Client, admin, eventually, get, root, sidetrack, worker};
+use crate::support::{Client, Place, admin, eventually, get, root, worker};
 
 /// Labels that come from Prometheus, or from there being several pools.
 const ELSEWHERE: [&str; 4] = ["instance", "job", "le", "pool"];
@@ -34,10 +33,9 @@ struct Scrape {
 impl Scrape {
     /// Of a run that has served, refused, and asked a shadow.
     fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let socket = folder.path().join("admin.sock");
-        let path = socket.display().to_string();
-        let running = sidetrack(worker("listen.js")).with(&["--admin", &path, "--shadow", "random"]).start();
+        let place = Place::new();
+        let socket = place.socket();
+        let running = place.run(worker("listen.js")).with(&["--shadow", "random"]).start();
         get(running.address(), "/pid");
         let refused = Client::connect(running.address()).exchange("no request\r\n\r\n");
         assert_eq!(refused.status, 400);
@@ -179,20 +177,16 @@ fn documentation_dashboard_and_alerts_are_about_what_there_is() {
 
 #[test]
 fn versions_have_their_own_figures_and_old_ones_are_gone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let socket = folder.path().join("admin.sock");
-    let path = socket.display().to_string();
-    let running = sidetrack(worker("listen.js")).policy("random").with(&["--admin", &path]).start();
-    let set = |policy: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sidetrack"));
-        command.args(["policy", "set", policy, "--admin"]).arg(&socket).output().expect("it starts").status
-    };
+    let place = Place::new();
+    let socket = place.socket();
+    let running = place.run(worker("listen.js")).policy("random").start();
+    let set = |policy: &str| place.ask(&["policy", "set", policy]);
     for round in 0..6 {
         get(running.address(), "/pid");
         get(running.address(), "/pid");
-        assert!(set(["round-robin", "random"][round % 2]).success());
+        assert_eq!(set(["round-robin", "random"][round % 2]).0, Some(0));
     }
-    assert!(!set("/nowhere/mine.wasm").success());
+    assert_ne!(set("/nowhere/mine.wasm").0, Some(0));
     let text = admin(&socket, "/metrics");
     let calls: Vec<&str> = text
         .lines()
