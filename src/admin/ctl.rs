@@ -53,6 +53,7 @@ impl Ctl {
         type Shown = fn(&Value) -> String;
         let place = self.at.place().map_err(|error| error.to_string())?;
         if let Question::Restart(slots, within) = &self.question {
+            let slots = Some(slots).filter(|slots| !slots.is_empty());
             let order = json!({ "pool": self.pool, "slots": slots, "within_ms": millis(*within) });
             return restart(&place, &order, self.json).await;
         }
@@ -133,8 +134,8 @@ fn failure(restart: &Value) -> Option<String> {
     let failed = restart["failed"].as_object()?;
     let (slot, reason) = (text(&failed["worker"]), text(&failed["reason"]));
     let others = items(&restart["left"]).iter().skip(1).map(text).collect::<Vec<_>>().join(", ");
-    let others = if others.is_empty() { String::new() } else { format!(", and so do those of {others}") };
-    Some(format!("{slot}: the new worker did not become ready ({reason}); the one before stays{others}"))
+    let others = if others.is_empty() { String::new() } else { format!(", and so do {others}") };
+    Some(format!("{slot}: the new worker did not become ready ({reason}); the slot stays as it was{others}"))
 }
 
 /// Whether a worker is of a pool, if one is named.
@@ -193,7 +194,15 @@ fn status(value: &Value) -> String {
         );
     }
     out.push('\n');
-    out + &workers(&value["workers"])
+    out.push_str(&workers(&value["workers"]));
+    for vacant in items(&value["vacancies"]) {
+        let (slot, given_up) = (text(&vacant["worker"]), vacant["reason"] == "given-up");
+        let (why, way_out) =
+            if given_up { ("given up: its workers kept ending", "restart") } else { ("drained", "undrain") };
+        let _ =
+            writeln!(out, "{slot:<10} nobody; {why} (`sidetrack ctl {way_out} {slot}` starts another one)");
+    }
+    out
 }
 
 /// A restart that goes on, or went no further.

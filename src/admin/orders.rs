@@ -24,11 +24,11 @@ pub enum Order {
         within: Option<Duration>,
         reply: oneshot::Sender<Result<Scaled, Problems>>,
     },
-    /// Have the workers of some slots followed by new ones, one after another; without any, of all slots of a
+    /// Have the workers of some slots followed by new ones, one after another; without `slots`, of all slots of a
     /// pool or of the run. It goes on when nobody waits for it any more.
     Restart {
         pool: Option<String>,
-        slots: Vec<String>,
+        slots: Option<Vec<String>>,
         within: Option<Duration>,
         reply: oneshot::Sender<Result<Rolling, Problems>>,
     },
@@ -118,8 +118,8 @@ pub(super) struct Sizes {
 pub(super) struct Restart {
     /// Only this pool's slots.
     pool: Option<String>,
-    /// Only these slots, in this order; then the pool is theirs.
-    slots: Vec<String>,
+    /// Only these slots, in this order.
+    slots: Option<Vec<String>>,
     /// When a worker that has been followed leaves at the latest, from then on; null for never.
     within_ms: Option<u64>,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::server::Authority;
 use crate::pool::{Pool, Pools};
-use crate::worker::{Origin, Rolling, Standing, WorkerReport};
+use crate::worker::{Origin, Rolling, Standing, Vacancy, WorkerReport};
 
 /// The run at a glance.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -32,6 +32,8 @@ pub(super) struct Status {
     /// How many there are.
     sessions: usize,
     workers: Vec<Worker>,
+    /// Slots that nobody is in, and nobody is about to be.
+    vacancies: Vec<Vacant>,
     /// The last rolling restart; null when there was none.
     restart: Option<RollingRestart>,
     /// Everything that is counted, by name.
@@ -39,6 +41,23 @@ pub(super) struct Status {
     /// Where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pools: Option<Vec<PoolAtAGlance>>,
+}
+
+/// A slot that nobody is in.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Vacant {
+    worker: String,
+    reason: WhyVacant,
+}
+
+/// Why nobody is in a slot.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum WhyVacant {
+    /// As asked; it can be taken back.
+    Drained,
+    /// Its workers kept ending; a restart is another try.
+    GivenUp,
 }
 
 /// Workers that are followed by new ones, one after another.
@@ -62,7 +81,7 @@ pub(super) struct Follower {
     pid: u32,
 }
 
-/// A new worker that did not become ready; the one before stays.
+/// A new worker that did not become ready; the one before stays, if there was one.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NoFollower {
     worker: String,
@@ -175,6 +194,7 @@ pub(super) fn status(authority: &Authority) -> Status {
         policy: links.map(|link| link.policy).collect(),
         sessions: pools.iter().map(|pool| pool.sessions.len()).sum(),
         workers: workers(authority),
+        vacancies: pools.iter().flat_map(|pool| pool.fleet.vacancies()).map(Vacant::from).collect(),
         restart: authority.rolling.now().as_ref().map(RollingRestart::from),
         figures: authority.telemetry.counters.snapshot().collect(),
         pools: pools.several().then(|| pools.iter().map(|pool| one_pool(pools, pool)).collect()),
@@ -256,9 +276,19 @@ impl Drain {
     }
 }
 
+impl From<(String, Vacancy)> for Vacant {
+    fn from((worker, vacancy): (String, Vacancy)) -> Self {
+        let reason = match vacancy {
+            Vacancy::Drained => WhyVacant::Drained,
+            Vacancy::GivenUp => WhyVacant::GivenUp,
+        };
+        Self { worker, reason }
+    }
+}
+
 impl From<&Rolling> for RollingRestart {
     fn from(rolling: &Rolling) -> Self {
-        let Rolling { number, within: _, followed, left, failed, over } = rolling;
+        let Rolling { number, followed, left, failed, over } = rolling;
         let follower = |(slot, pid): &(String, u32)| Follower { worker: slot.clone(), pid: *pid };
         let no_follower =
             |(slot, reason): &(String, String)| NoFollower { worker: slot.clone(), reason: reason.clone() };

@@ -78,7 +78,7 @@ impl Control {
                     drop(reply.send(control.0.lock().await.scale(pool.as_deref(), workers, within)));
                 }
                 Order::Restart { pool, slots, within, reply } => {
-                    drop(reply.send(control.restart(pool.as_deref(), &slots, within).await));
+                    drop(reply.send(control.restart(pool.as_deref(), slots.as_deref(), within).await));
                 }
                 Order::Log { filter, reply } => drop(reply.send(control.0.lock().await.log(filter))),
             }
@@ -94,17 +94,12 @@ impl Control {
         });
     }
 
-    /// Has all workers followed by new ones: their code is another one. Slots that were given up get
-    /// another try.
+    /// Has all workers followed by new ones: their code is another one.
     pub(super) fn code_changed(&self) {
         let control = self.clone();
         tokio::spawn(async move {
             let mut inner = control.0.lock().await;
             tracing::info!("code has changed: new workers follow");
-            let config = inner.parts.config.now().clone();
-            for pool in inner.parts.pools.iter() {
-                inner.parts.resize(pool, config.of(&pool.name).workers, config.retire_timeout);
-            }
             let all = Arc::clone(&inner.parts.pools);
             control.roll(&mut inner, all.iter().cloned(), None);
         });
@@ -141,21 +136,24 @@ impl Control {
 
     /// Has the workers in all slots of some pools followed by new ones.
     fn roll(&self, inner: &mut Inner, pools: impl Iterator<Item = Arc<Pool>>, before: Option<Config>) {
-        let turns = pools.flat_map(|pool| turns(&pool)).collect();
-        let within = inner.parts.config.now().retire_timeout;
-        inner.rolls.begin(self, turns, Some(within), before);
+        let within = Some(inner.parts.config.now().retire_timeout);
+        let turns = pools.flat_map(|pool| inner.parts.turns_of(&pool, within)).collect();
+        inner.rolls.begin(self, turns, before);
     }
 
     async fn restart(
         &self,
         pool: Option<&str>,
-        slots: &[String],
+        slots: Option<&[String]>,
         within: Option<Duration>,
     ) -> Result<Rolling, Problems> {
         let mut inner = self.0.lock().await;
-        let turns = inner.parts.turns(pool, slots)?;
+        let turns = match slots {
+            None => inner.parts.all_turns(pool, within)?,
+            Some(slots) => inner.parts.some_turns(pool, slots, within)?,
+        };
         tracing::info!(slots = turns.len(), "new workers follow, one after another");
-        Ok(inner.rolls.begin(self, turns, within, None))
+        Ok(inner.rolls.begin(self, turns, None))
     }
 }
 
@@ -301,28 +299,60 @@ impl Parts {
         })
     }
 
-    /// The turns of slots that are named; else of all whose workers are started here, or of those of a pool.
-    fn turns(&self, pool: Option<&str>, slots: &[String]) -> Result<Vec<Turn>, Problems> {
-        let mut problems = Problems::default();
-        if !slots.is_empty() {
-            let turn = |slot: &String| {
-                self.pools.of_slot(slot)?.fleet.turn(slot).map_err(|unknown| unknown.to_string())
-            };
-            let turns =
-                slots.iter().filter_map(|slot| turn(slot).map_err(|error| problems.add("slots", error)).ok());
-            let turns = turns.collect();
-            return problems.into_result(turns);
-        }
+    /// The turns of all slots of a pool, or of the run.
+    fn all_turns(&self, pool: Option<&str>, within: Option<Duration>) -> Result<Vec<Turn>, Problems> {
         let concerned: Vec<_> = match pool {
             None => self.pools.iter().collect(),
             Some(_) => vec![self.pools.named(pool).map_err(|error| Problems::one("pool", error))?],
         };
-        let turns: Vec<_> = concerned.into_iter().flat_map(|pool| turns(pool)).collect();
+        let turns: Vec<_> = concerned.into_iter().flat_map(|pool| self.turns_of(pool, within)).collect();
         if turns.is_empty() {
-            let problem = "no worker was started here; those that have joined are restarted by whoever has started them";
-            problems.add("workers", problem);
+            let problem = "there is none to follow: workers that have joined are restarted by whoever has started them, and drained ones come back with `undrain`";
+            return Err(Problems::one("workers", problem));
+        }
+        Ok(turns)
+    }
+
+    /// The turns of slots that are named, in their order.
+    fn some_turns(
+        &self,
+        pool: Option<&str>,
+        slots: &[String],
+        within: Option<Duration>,
+    ) -> Result<Vec<Turn>, Problems> {
+        let turn = |slot: &String| {
+            let of_slot = self.pools.of_slot(slot)?;
+            if pool.is_some_and(|pool| *pool != *of_slot.name) {
+                return Err(format!("`{slot}` is in the pool `{}`", of_slot.name));
+            }
+            self.revive(of_slot);
+            of_slot.fleet.turn(slot, within).map_err(|error| error.to_string())
+        };
+        let (mut problems, mut turns) = (Problems::default(), Vec::<Turn>::new());
+        for slot in slots {
+            match turn(slot) {
+                Ok(turn) if turns.iter().any(|other| other.slot == turn.slot) => {}
+                Ok(turn) => turns.push(turn),
+                Err(error) => problems.add("slots", error),
+            }
+        }
+        if slots.is_empty() {
+            problems.add("slots", "expected at least one; without `slots`, all are meant");
         }
         problems.into_result(turns)
+    }
+
+    /// A turn for each slot of a pool.
+    fn turns_of(&self, pool: &Arc<Pool>, within: Option<Duration>) -> Vec<Turn> {
+        self.revive(pool);
+        // One that is closed this very moment has no turn.
+        pool.fleet.open_slots().iter().filter_map(|slot| pool.fleet.turn(slot, within).ok()).collect()
+    }
+
+    /// Slots that were given up get another try.
+    fn revive(&self, pool: &Arc<Pool>) {
+        let config = self.config.now();
+        self.resize(pool, config.of(&pool.name).workers, config.retire_timeout);
     }
 
     fn resize(&self, pool: &Arc<Pool>, workers: usize, within: Duration) {
@@ -346,12 +376,6 @@ impl Parts {
         self.config.set(config);
         Ok(())
     }
-}
-
-/// A turn for each slot that is kept filled.
-fn turns(pool: &Pool) -> Vec<Turn> {
-    // One that is closed this very moment has no turn.
-    pool.fleet.open_slots().iter().filter_map(|slot| pool.fleet.turn(slot).ok()).collect()
 }
 
 /// Fewer permits are taken away as they come back.

@@ -3,7 +3,6 @@
 //! There is one at a time. Another one takes its place and its turns along with it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
@@ -41,7 +40,6 @@ impl Rolls {
         &mut self,
         control: &Control,
         mut turns: Vec<Turn>,
-        within: Option<Duration>,
         mut before: Option<Config>,
     ) -> Rolling {
         let mut number = 0;
@@ -56,7 +54,7 @@ impl Rolls {
                 }
             }
         }
-        let rolling = Rolling { number, within, left: turns, ..Rolling::default() };
+        let rolling = Rolling { number, left: turns, ..Rolling::default() };
         self.start(control, rolling.clone(), before);
         rolling
     }
@@ -117,7 +115,7 @@ fn together(asked: Vec<Turn>, left: &[Turn]) -> Vec<Turn> {
 async fn roll(pools: &Pools, mut rolling: Rolling, progress: &Live<Option<Rolling>>) -> Rolling {
     while let Some(turn) = rolling.left.first() {
         let followed = match pools.of_slot(&turn.slot) {
-            Ok(pool) => pool.fleet.follow(turn, rolling.within).await,
+            Ok(pool) => pool.fleet.follow(turn).await,
             // The next program knows the pool no more.
             Err(_) => Ok(None),
         };

@@ -33,7 +33,7 @@ pub use process::{Place, Program};
 pub use roll::{Rolling, Turn};
 pub use scale::TakenSlot;
 pub use supervisor::Fatal;
-pub use turnover::UnknownSlot;
+pub use turnover::{SlotError, Vacancy};
 pub use worker::Standing;
 
 use std::collections::BTreeMap;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::Origin;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Members};
+use super::turnover::Vacancy;
 use crate::pool;
 
 /// The slots of the configuration, `w0` and so on.
@@ -105,12 +106,34 @@ impl Fleet {
         self.lock().slots.count
     }
 
+    /// Slots that nobody is in, and nobody is about to be.
+    #[must_use]
+    pub fn vacancies(&self) -> Vec<(String, Vacancy)> {
+        let members = self.lock();
+        let vacancy = |slot: &String| {
+            if members.workers.iter().any(|worker| worker.slot == *slot) {
+                None
+            } else if members.vacant.contains(slot) {
+                Some(Vacancy::Drained)
+            } else {
+                (!members.slots.keeps(slot)).then_some(Vacancy::GivenUp)
+            }
+        };
+        let slots = (0..members.slots.count).map(|number| self.name(number));
+        slots.filter_map(|slot| vacancy(&slot).map(|why| (slot, why))).collect()
+    }
+
     /// Slots that stay, in their order.
     #[must_use]
     pub fn open_slots(&self) -> Vec<String> {
         let members = self.lock();
         let open = |slot: &String| members.slots.keeps(slot) && !members.vacant.contains(slot);
         (0..members.slots.count).map(|number| self.name(number)).filter(open).collect()
+    }
+
+    /// Whether there is to be a slot of that name.
+    pub(super) fn has(&self, members: &Members, slot: &str) -> bool {
+        (0..members.slots.count).any(|number| self.name(number) == slot)
     }
 
     /// Whether a slot is to go with its worker.
@@ -120,12 +143,15 @@ impl Fleet {
 
     /// Nobody keeps a slot filled any more.
     pub(super) fn left(&self, slot: &str) {
-        let mut members = self.lock();
-        members.slots.kept.remove(slot);
-        members.succession.remove(slot);
-        if members.slots.closing.remove(slot) {
-            members.vacant.remove(slot);
+        {
+            let mut members = self.lock();
+            members.slots.kept.remove(slot);
+            members.succession.remove(slot);
+            if members.slots.closing.remove(slot) {
+                members.vacant.remove(slot);
+            }
         }
+        self.refresh();
     }
 
     /// `w0`, or in a pool by a name `api.w0`.

@@ -68,6 +68,7 @@ type Life<'a> = Pin<Box<dyn Future<Output = io::Result<End>> + Send + 'a>>;
 pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut phases: Phases) {
     let mut backoff = Backoff::default();
     let seen = phases.clone();
+    let ready = || fleet.youngest(&slot).filter(|(_, ready)| *ready).map(drop);
     let fresh = || -> Life<'_> { Box::pin(run(&fleet, &program, &slot, seen.clone())) };
     let found = |found: Found| -> Life<'_> { Box::pin(go_on(&fleet, &slot, found, seen.clone())) };
     let Begun { mut present, mut successor, before } = Begun::find(&fleet, &slot);
@@ -75,10 +76,12 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
     let mut before: FuturesUnordered<_> = before.into_iter().map(found).collect();
     let empty = present.is_none() && fleet.is_vacant(&slot);
     let kept = !empty || vacant(&fleet, &slot, &mut phases).await.is_continue();
+    // An order that came when nobody was there.
+    let mut wanted = None;
     while kept && phases.now() < Phase::Draining {
         if present.is_none() {
             // Whoever wants another worker gets one.
-            drop(fleet.succession(&slot));
+            wanted = fleet.succession(&slot).or(wanted);
         }
         let mut id = present.as_ref().and_then(Found::id);
         let mut present = present.take().map_or_else(fresh, found);
@@ -86,6 +89,9 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
             tokio::select! {
                 end = &mut present => break end,
                 Some(end) = before.next() => left(&fleet, &slot, end),
+                () = until(&fleet, ready), if wanted.is_some() => {
+                    wanted.take().into_iter().for_each(|order| order.tell(Ok(())));
+                }
                 order = until(&fleet, || fleet.succession(&slot)) => {
                     fleet.succeeding(&slot, &order);
                     let old = id.take().or_else(|| fleet.youngest(&slot).map(|(id, _)| id));
@@ -97,6 +103,9 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
                 }
             }
         };
+        if let Some(order) = wanted.take() {
+            order.tell(Err(end.as_ref().map_or_else(ToString::to_string, |end| end.reason.clone())));
+        }
         let end = match end {
             Ok(end) => end,
             Err(source) => {
@@ -126,7 +135,7 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
         tokio::select! {
             () = sleep(wait) => {}
             // Somebody has mended it, or thinks so.
-            _ = until(&fleet, || fleet.succession(&slot)) => {}
+            order = until(&fleet, || fleet.succession(&slot)) => wanted = Some(order),
             () = closed(&fleet, &slot) => break,
             () = phases.reached(Phase::Draining) => break,
         }

@@ -28,13 +28,30 @@ impl Succession {
     }
 }
 
-/// An order about a slot that cannot be followed.
+/// An order about a slot that cannot be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{slot}` is none of the workers ({}), or not in such a state (draining: {})", known.join(", "), if draining.is_empty() { "none".to_owned() } else { draining.join(", ") })]
-pub struct UnknownSlot {
-    pub slot: String,
-    pub known: Vec<String>,
-    pub draining: Vec<String>,
+pub enum SlotError {
+    #[error("there is no worker `{slot}`, but {}", known.join(", "))]
+    Unknown { slot: String, known: Vec<String> },
+    #[error("`{0}` is not draining")]
+    NotDraining(String),
+    #[error("`{0}` is drained; `sidetrack ctl undrain {0}` takes it back")]
+    Drained(String),
+    #[error("`{0}` is leaving since there are to be fewer workers; `sidetrack ctl scale` takes it back")]
+    Closing(String),
+    #[error("`{0}` has joined: whoever has started it can restart it")]
+    Joined(String),
+    #[error("nobody is in `{0}` just now: a worker is being started, or has kept ending (see the log)")]
+    Empty(String),
+}
+
+/// Why nobody is in a slot, and nobody follows there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacancy {
+    /// Somebody wants it so.
+    Drained,
+    /// Its workers kept ending.
+    GivenUp,
 }
 
 impl Fleet {
@@ -43,7 +60,7 @@ impl Fleet {
     ///
     /// # Errors
     /// When nobody has the slot.
-    pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+    pub fn drain(&self, slot: &str, deadline: Option<Instant>) -> Result<(), SlotError> {
         self.retire(slot, WorkerId(u32::MAX), deadline)?;
         // In time: its worker leaves no sooner than this returns.
         self.lock().vacant.insert(slot.to_owned());
@@ -54,12 +71,17 @@ impl Fleet {
     ///
     /// # Errors
     /// When it was not draining.
-    pub fn undrain(&self, slot: &str) -> Result<(), UnknownSlot> {
+    pub fn undrain(&self, slot: &str) -> Result<(), SlotError> {
         {
             let mut members = self.lock();
             let members = &mut *members;
             if !members.vacant.remove(slot) {
-                return Err(members.unknown(slot));
+                let known = members.workers.iter().any(|worker| worker.slot == slot);
+                return Err(if known {
+                    SlotError::NotDraining(slot.to_owned())
+                } else {
+                    self.nobody(members, slot)
+                });
             }
             for worker in members.workers.iter().filter(|worker| worker.slot == slot) {
                 members.draining.remove(&worker.id);
@@ -74,24 +96,34 @@ impl Fleet {
     ///
     /// # Errors
     /// When nobody has the slot, or only somebody who was not started here.
-    pub fn restart(&self, slot: &str, deadline: Option<Instant>) -> Result<(), UnknownSlot> {
+    pub fn restart(&self, slot: &str, deadline: Option<Instant>) -> Result<(), SlotError> {
         self.succeed(slot, Succession { deadline, told: None })
     }
 
     /// Whether a slot has, or is about to have, a worker that another one can follow.
     ///
     /// # Errors
-    /// When it has not.
-    pub(super) fn may_be_followed(&self, slot: &str) -> Result<(), UnknownSlot> {
+    /// Why not.
+    pub(super) fn may_be_followed(&self, slot: &str) -> Result<(), SlotError> {
         let members = self.lock();
-        let ours = |worker: &Arc<Worker>| worker.slot == slot && worker.origin == Origin::Started;
-        // Between two workers, the next one need not wait for its turn.
-        let between = members.slots.keeps(slot) && !members.vacant.contains(slot);
-        if between || members.workers.iter().any(ours) { Ok(()) } else { Err(members.unknown(slot)) }
+        let origins =
+            || members.workers.iter().filter(|worker| worker.slot == slot).map(|worker| worker.origin);
+        if members.slots.closing().any(|closing| closing == slot) {
+            Err(SlotError::Closing(slot.to_owned()))
+        } else if members.vacant.contains(slot) {
+            Err(SlotError::Drained(slot.to_owned()))
+        } else if members.slots.keeps(slot) || origins().any(|origin| origin == Origin::Started) {
+            // Between two workers, the next one need not wait for its turn.
+            Ok(())
+        } else if origins().next().is_some() {
+            Err(SlotError::Joined(slot.to_owned()))
+        } else {
+            Err(self.nobody(&members, slot))
+        }
     }
 
     /// The same as [`restart`](Self::restart), as an order.
-    pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), UnknownSlot> {
+    pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), SlotError> {
         self.may_be_followed(slot)?;
         self.lock().succession.insert(slot.to_owned(), order);
         self.refresh();
@@ -104,14 +136,14 @@ impl Fleet {
         slot: &str,
         before: WorkerId,
         deadline: Option<Instant>,
-    ) -> Result<(), UnknownSlot> {
+    ) -> Result<(), SlotError> {
         {
             let mut members = self.lock();
             let members = &mut *members;
             let old = |worker: &&Arc<Worker>| worker.slot == slot && worker.id < before;
             let old: Vec<WorkerId> = members.workers.iter().filter(old).map(|worker| worker.id).collect();
             if old.is_empty() {
-                return Err(members.unknown(slot));
+                return Err(self.nobody(members, slot));
             }
             members.draining.extend(old.into_iter().map(|id| (id, deadline)));
         }
@@ -151,13 +183,18 @@ impl Fleet {
         let youngest = members.workers.iter().rfind(|worker| worker.slot == slot)?;
         Some((youngest.id, members.ready.iter().any(|worker| worker.id == youngest.id)))
     }
-}
 
-impl Members {
-    fn unknown(&self, slot: &str) -> UnknownSlot {
-        let mut known: Vec<String> = self.workers.iter().map(|worker| worker.slot.clone()).collect();
+    /// Nobody is in a slot, or there is none of that name.
+    fn nobody(&self, members: &Members, slot: &str) -> SlotError {
+        if members.vacant.contains(slot) {
+            return SlotError::Drained(slot.to_owned());
+        }
+        if self.has(members, slot) {
+            return SlotError::Empty(slot.to_owned());
+        }
+        let mut known: Vec<String> = members.workers.iter().map(|worker| worker.slot.clone()).collect();
         known.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
         known.dedup();
-        UnknownSlot { slot: slot.to_owned(), known, draining: self.vacant.iter().cloned().collect() }
+        SlotError::Unknown { slot: slot.to_owned(), known }
     }
 }

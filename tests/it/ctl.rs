@@ -165,7 +165,7 @@ fn a_drained_worker_keeps_its_sessions_and_leaves_when_it_has_none() {
 
     let (code, said) = ctl(&socket, &["drain", "w9"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("`w9` is none of the workers ("), "{said}");
+    assert!(said.contains("there is no worker `w9`, but w0, "), "{said}");
     let stopped = running.stop();
     assert_eq!(stopped.count("refused"), 0);
 }
@@ -271,7 +271,7 @@ fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_doe
     let before = running.workers();
     fs::write(&broken, "").expect("a file");
     let (code, said) = place.ask(&["ctl", "restart", "--rolling"]);
-    let expected = "w0: the new worker did not become ready (exit status: 7); the one before stays, and so do those of w1, w2";
+    let expected = "w0: the new worker did not become ready (exit status: 7); the slot stays as it was, and so do w1, w2";
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(expected), "{said}");
     let (_, status) = place.ask(&["ctl", "status"]);
@@ -279,9 +279,62 @@ fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_doe
     assert_eq!(running.workers(), before);
     let (code, said) = place.ask(&["ctl", "restart", "w7"]);
     assert_eq!(code, Some(2), "{said}");
-    assert!(said.contains("`w7` is none of the workers (w0, w1, w2"), "{said}");
+    assert!(said.contains("there is no worker `w7`, but w0, w1, w2"), "{said}");
     let stopped = running.stop();
     assert_eq!((stopped.count("refused"), stopped.count("workers_lost")), (0, 0));
+}
+
+#[test]
+fn a_slot_that_is_given_up_is_shown_and_comes_back_with_a_restart() {
+    let place = Place::new();
+    let (socket, broken) = (place.socket(), place.path("broken"));
+    let [node, server] = &worker("listen.js")[..] else { panic!("a program and its file") };
+    let script = format!("test ! -e {}.$SIDETRACK_SLOT || exit 7; exec {node} {server}", broken.display());
+    let running = place.run(vec!["sh".into(), "-c".into(), script]).with(&["--restarts", "1"]).start();
+    let before = running.workers();
+    let vacancies = || json(&socket, &["status"])["vacancies"].clone();
+    assert_eq!(vacancies(), serde_json::json!([]));
+    fs::write(place.path("broken.w1"), "").expect("a file");
+    kill(before[1]);
+    running.logged("slot w1 is given up");
+    eventually("it is shown", || (vacancies()[0]["worker"] == "w1").then_some(()));
+    assert_eq!(vacancies(), serde_json::json!([{ "worker": "w1", "reason": "given-up" }]));
+    let (_, status) = place.ask(&["ctl", "status"]);
+    assert!(status.contains("w1         nobody; given up"), "{status}");
+    assert!(status.contains("`sidetrack ctl restart w1`"), "{status}");
+
+    // Another try, which fails: that is said, and it goes no further.
+    let (code, said) = place.ask(&["ctl", "restart", "--rolling"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("w0: process ")
+            && said.contains(
+                "w1: the new worker did not become ready (its workers keep ending, and it is given up)"
+            ),
+        "{said}"
+    );
+    assert_eq!(running.slot("w2"), Some(before[2]), "it went no further");
+    eventually("it is given up again", || {
+        (running.log().matches("slot w1 is given up").count() == 2).then_some(())
+    });
+    let tries = running.log().matches("\"worker started\",\"worker\":\"w1\"").count();
+    assert!(tries <= 6, "{tries}");
+
+    fs::remove_file(place.path("broken.w1")).expect("it is there");
+    let (code, said) = place.ask(&["ctl", "restart", "w1"]);
+    assert_eq!((code, said.matches("w1: process ").count()), (Some(0), 1), "{said}");
+    assert!(running.slot("w1").is_some_and(|pid| pid != before[1]));
+
+    // Drained ones are shown as well, and are not followed.
+    assert_eq!(ctl(&socket, &["drain", "w2"]).0, Some(0));
+    eventually("it has left", || (vacancies()[0]["reason"] == "drained").then_some(()));
+    let (code, said) = place.ask(&["ctl", "restart", "w2"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`w2` is drained; `sidetrack ctl undrain w2` takes it back"), "{said}");
+    let (code, said) = place.ask(&["ctl", "undrain", "w0"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("`w0` is not draining"), "{said}");
+    running.stop();
 }
 
 #[test]

@@ -90,7 +90,7 @@ function turns() {
   $('rolling').disabled = restart?.running || !status.workers.some(({ origin }) => origin === 'started');
   say($('rolling'), restart?.running ? `Restarting ${restart.followed.length + 1} of ${all}` : 'Rolling restart');
   if (!before?.running || restart?.running) return;
-  if (restart?.failed) note(`${restart.failed.worker}: the new worker did not become ready (${restart.failed.reason}); the one before stays, and so do the others`, true);
+  if (restart?.failed) note(`${restart.failed.worker}: the new worker did not become ready (${restart.failed.reason}); the slot stays as it was, and so do those behind it`, true);
   else if (restart) note('all workers have been followed');
 }
 
