@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::fields::{items, refusal, text};
-use super::{Answer, Place, Wanted, ask};
+use super::{Answer, Place, Wanted, ask, of_pool};
 use crate::cli::print;
 
 /// How often a restart is looked at.
@@ -60,7 +60,7 @@ impl Ctl {
         let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let (path, body, shown): (_, _, Shown) = match &self.question {
             Question::Status => ("/v1/status".to_owned(), None, status),
-            Question::Workers => ("/v1/workers".to_owned(), None, workers),
+            Question::Workers => (of_pool("/v1/workers", self.pool.as_deref()), None, workers),
             Question::Session(sid) => (format!("/v1/sessions/{}", encoded(sid)), None, session),
             Question::Drain(slot, within) => (
                 format!("/v1/workers/{}/drain", encoded(slot)),
@@ -85,11 +85,8 @@ impl Ctl {
             }
             Question::Restart(..) => return Ok(()),
         };
-        let Answer { good, mut value } =
+        let Answer { good, value } =
             ask(&place, &path, body.as_ref()).await.map_err(|error| error.to_string())?;
-        if let (Question::Workers, Some(list)) = (&self.question, value.as_array_mut()) {
-            list.retain(|worker| is_of(worker, self.pool.as_deref()));
-        }
         match (self.json, good) {
             (true, _) => print(&format!("{value:#}\n")),
             (false, true) => print(&shown(&value)),
@@ -136,11 +133,6 @@ fn failure(restart: &Value) -> Option<String> {
     let others = items(&restart["left"]).iter().skip(1).map(text).collect::<Vec<_>>().join(", ");
     let others = if others.is_empty() { String::new() } else { format!(", and so do {others}") };
     Some(format!("{slot}: the new worker did not become ready ({reason}); the slot stays as it was{others}"))
-}
-
-/// Whether a worker is of a pool, if one is named.
-fn is_of(worker: &Value, pool: Option<&str>) -> bool {
-    pool.is_none_or(|pool| worker["pool"] == pool)
 }
 
 fn status(value: &Value) -> String {

@@ -49,7 +49,7 @@ pub enum PlaceError {
         "--admin {0}: there is no TLS here; ask for http://, through a tunnel where strangers could listen"
     )]
     Tls(String),
-    #[error(transparent)]
+    #[error("--token-file {0}")]
     Token(#[from] TokenError),
 }
 

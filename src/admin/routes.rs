@@ -91,8 +91,9 @@ pub(super) const ROUTES: &[Route] = &[
         "/v1/workers",
         "Every worker: process, standing, load",
         Says::Json(of::<Vec<run::Worker>>),
-        || get(async |State(authority): At| Reply(run::workers(&authority))),
-    ),
+        || get(workers),
+    )
+    .of_a_pool(),
     Route::post(
         "/v1/workers/scale",
         "More workers, or fewer",
@@ -255,6 +256,14 @@ impl FromRequestParts<Authority> for Chosen {
 fn named_pool(query: Option<&str>) -> Option<String> {
     let name = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).find(|(key, _)| key == "pool");
     name.map(|(_, name)| name.into_owned())
+}
+
+/// Of the pool that is named, or of all of them.
+async fn workers(State(authority): At, RawQuery(query): RawQuery) -> Outcome<Vec<run::Worker>> {
+    let pools = &authority.pools;
+    let Some(name) = named_pool(query.as_deref()) else { return Ok(Reply(run::workers(pools))) };
+    let pool = pools.named(Some(&name)).map_err(|error| No::new(StatusCode::NOT_FOUND, error))?;
+    Ok(Reply(run::workers_of(pools, pool)))
 }
 
 async fn drain(State(authority): At, Path(slot): Path<String>, body: Bytes) -> Outcome<Vec<run::Worker>> {

@@ -193,7 +193,7 @@ pub(super) fn status(authority: &Authority) -> Status {
         addresses: authority.servers.addresses().iter().map(ToString::to_string).collect(),
         policy: links.map(|link| link.policy).collect(),
         sessions: pools.iter().map(|pool| pool.sessions.len()).sum(),
-        workers: workers(authority),
+        workers: workers(&authority.pools),
         vacancies: pools.iter().flat_map(|pool| pool.fleet.vacancies()).map(Vacant::from).collect(),
         restart: authority.rolling.now().as_ref().map(RollingRestart::from),
         figures: authority.telemetry.counters.snapshot().collect(),
@@ -218,18 +218,19 @@ pub(super) fn named(pools: &Pools, pool: &Pool) -> Option<String> {
 }
 
 /// Every worker.
-pub(super) fn workers(authority: &Authority) -> Vec<Worker> {
-    let pools = &authority.pools;
-    let of = |pool: &Arc<Pool>| {
-        let own = |report| Worker { pool: named(pools, pool), ..Worker::from(report) };
-        pool.fleet.census().into_iter().map(own).collect::<Vec<_>>()
-    };
-    pools.iter().flat_map(of).collect()
+pub(super) fn workers(pools: &Pools) -> Vec<Worker> {
+    pools.iter().flat_map(|pool| workers_of(pools, pool)).collect()
+}
+
+/// Those of one pool.
+pub(super) fn workers_of(pools: &Pools, pool: &Pool) -> Vec<Worker> {
+    let own = |report| Worker { pool: named(pools, pool), ..Worker::from(report) };
+    pool.fleet.census().into_iter().map(own).collect()
 }
 
 pub(super) fn drain(authority: &Authority, slot: &str, order: &Drain) -> Result<Vec<Worker>, String> {
     authority.pools.of_slot(slot)?.fleet.drain(slot, order.deadline()).map_err(|error| error.to_string())?;
-    Ok(workers(authority))
+    Ok(workers(&authority.pools))
 }
 
 pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Result<Vec<Worker>, String> {
@@ -239,12 +240,12 @@ pub(super) fn restart(authority: &Authority, slot: &str, order: &Drain) -> Resul
         .fleet
         .restart(slot, order.deadline())
         .map_err(|error| error.to_string())?;
-    Ok(workers(authority))
+    Ok(workers(&authority.pools))
 }
 
 pub(super) fn undrain(authority: &Authority, slot: &str) -> Result<Vec<Worker>, String> {
     authority.pools.of_slot(slot)?.fleet.undrain(slot).map_err(|error| error.to_string())?;
-    Ok(workers(authority))
+    Ok(workers(&authority.pools))
 }
 
 /// Who has a session. Looking does not count as using it.

@@ -25,7 +25,7 @@ pub enum TokenError {
     #[error("{0}: {1}")]
     File(String, io::Error),
     #[error(
-        "{0}: expected one line of at least {SHORTEST} visible characters without spaces; remove the file and one is made"
+        "{0}: expected one line of at least {SHORTEST} visible characters without spaces, as in the file that `run --admin-token-file` makes where there is none"
     )]
     Unfit(String),
 }

@@ -59,7 +59,15 @@ pub async fn admin(
         }
     };
     if let Some(path) = path {
-        let trouble = |error| Problems::one("admin", format!("{}: {error}", path.display()));
+        let trouble = |error: io::Error| {
+            let text = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "somebody listens there, or it is another file; name another path with --admin".to_owned()
+                }
+                _ => error.to_string(),
+            };
+            Problems::one("admin", format!("{}: {text}", path.display()))
+        };
         admin.bind(&path, passed.named("admin", &path)).map_err(trouble)?;
     }
     let Some(address) = config.admin_listen else { return Ok((admin, None)) };

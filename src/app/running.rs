@@ -109,7 +109,7 @@ impl Running {
         let figures =
             status::Figures { pools: pools(), servers: servers(), telemetry: Arc::clone(telemetry) };
         let all_join = config.each().all(|(_, config)| config.workers == 0);
-        tasks.spawn(status::keep(notify, all_join, figures));
+        tasks.spawn(status::keep(notify, all_join, figures, pipeline.phases.clone()));
         match before {
             Some(before) => before.finish(pipeline, telemetry)?,
             None => {

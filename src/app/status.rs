@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
+use crate::drain::{Phase, Phases};
 use crate::listener::Servers;
 use crate::pool::Pools;
 use crate::systemd::Notify;
@@ -23,7 +24,7 @@ pub struct Figures {
 
 /// Says that the service is ready once the first worker is, then how it goes. Where all workers join it is
 /// ready before: they may be started after it, and each would wait for the other.
-pub async fn keep(notify: Notify, all_join: bool, figures: Figures) {
+pub async fn keep(notify: Notify, all_join: bool, figures: Figures, mut phases: Phases) {
     if !notify.is_wanted() {
         return;
     }
@@ -38,7 +39,11 @@ pub async fn keep(notify: Notify, all_join: bool, figures: Figures) {
     notify.status(&told);
     notify.ready();
     loop {
-        drop(timeout(EVERY, changes.next()).await);
+        tokio::select! {
+            // It drains, which was said.
+            () = phases.reached(Phase::Closing) => return,
+            _ = timeout(EVERY, changes.next()) => {}
+        }
         let line = figures.line();
         if line != told {
             notify.status(&line);

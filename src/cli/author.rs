@@ -107,7 +107,7 @@ A scenario:
 
   [[step]]
   open = 1000                      # new sessions, each of another client
-  request = { target = \"/?room=r{n%50}\", headers = { X-Tenant = \"t{n}\" }, peer = \"10.0.0.{n%250}\" }
+  request = { target = \"/?room=r{n%50}\", headers = { X-Tenant = \"t{n%3}\" }, peer = \"10.0.0.{n%250}\" }
   spread = 0.1                     # every worker within ten per cent of its share
   [[step]]
   again = 500                      # requests of sessions that there are: they must not move

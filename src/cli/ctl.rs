@@ -1,5 +1,6 @@
 //! `sidetrack ctl …`: what a running sidetrack does.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::policy::{self, asking};
@@ -42,13 +43,14 @@ pub(super) fn command() -> Command {
                         .value_name("SID")
                         .required(true)
                         .allow_hyphen_values(true)
+                        .value_parser(NonEmptyStringValueParser::new())
                         .help("The session id"),
                 ),
         )
         .subcommand(
             asking(
                 Command::new("drain")
-                    .about("Nothing new for a worker; it leaves when it has nothing left to do"),
+                    .about("Nothing new for a worker; if it was started here, it leaves when it has nothing left to do"),
             )
             .arg(slot().required(true))
             .arg(within()),
@@ -79,6 +81,7 @@ pub(super) fn command() -> Command {
                     .value_name("N")
                     .required(true)
                     .value_parser(value_parser!(u32))
+                    .allow_negative_numbers(true)
                     .help("How many there are to be"),
             )
             .arg(pool())
@@ -119,7 +122,7 @@ fn within() -> Arg {
         .long("within")
         .value_name("TIME")
         .value_parser(any_time)
-        .help("When the old one leaves at the latest, such as 10m; without it, it may take for ever")
+        .help("When the old one is told to leave at the latest, such as 10m, and 2s later by SIGTERM; without it, it may take for ever")
 }
 
 fn pool() -> Arg {

@@ -228,8 +228,11 @@ fn argument(key: &Key) -> Arg {
     };
     let arg = arg.help(help).help_heading(Some(key.group).filter(|group| !group.is_empty()));
     match key.kind {
-        Kind::One => arg.long(key.flag).value_name(key.value),
-        Kind::Many => arg.long(key.flag).value_name(key.value).action(ArgAction::Append),
+        // Refused where the key is known, with what is expected in their place.
+        Kind::One => arg.long(key.flag).value_name(key.value).allow_negative_numbers(true),
+        Kind::Many => {
+            arg.long(key.flag).value_name(key.value).action(ArgAction::Append).allow_negative_numbers(true)
+        }
         Kind::Optional => arg.long(key.flag).value_name(key.value).num_args(0..).action(ArgAction::Append),
         Kind::Off => arg.long(key.flag).action(ArgAction::SetFalse),
         Kind::Rest => arg.value_name(key.value).last(true).num_args(1..),

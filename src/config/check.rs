@@ -1,10 +1,11 @@
 //! Whether settings that are each valid can be run together, and on this machine.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Config, Problems, pool};
+use super::{Admin, Config, Problems, pool};
 use crate::admin::Token;
+use crate::listener::ListenAddress;
 use crate::sys::account::AccountError;
 use crate::types::Opening;
 use crate::worker::node;
@@ -23,15 +24,18 @@ impl Config {
             problems.add("proxy-from", "no listener expects a PROXY header; say which with proxy-protocol");
         }
         self.check_admin(problems);
+        let admin = if let Admin::At(path) = &self.admin { Some(path) } else { None };
         for (key, path) in [
-            ("ready-file", &self.ready_file),
-            ("access-log", &self.access_log),
-            ("admin-token-file", &self.admin_token_file),
+            ("ready-file", self.ready_file.as_ref()),
+            ("access-log", self.access_log.as_ref()),
+            ("admin-token-file", self.admin_token_file.as_ref()),
+            ("admin", admin),
         ] {
-            if let Some(problem) = no_folder(key, path.as_deref()) {
+            if let Some(problem) = no_place(key, path.map(PathBuf::as_path)) {
                 problems.append("", problem);
             }
         }
+        self.check_listens(problems);
         #[cfg(feature = "otlp")]
         if let Err(error) = self.traces() {
             problems.add("otlp-endpoint", error);
@@ -71,9 +75,9 @@ impl Config {
             Ok(_) => {}
         }
         if let Some(folder) = self.folder.as_deref().filter(|folder| !folder.is_dir()) {
-            problems.add("cwd", format!("the folder {} does not exist", folder.display()));
+            problems.add("cwd", no_folder(folder));
         }
-        if let Some(problem) = no_folder("join-socket", self.join_socket.as_deref()) {
+        if let Some(problem) = no_place("join-socket", self.join_socket.as_deref()) {
             problems.append("", problem);
         }
         for path in self.watch.iter().flatten().filter(|path| !path.exists()) {
@@ -97,6 +101,21 @@ impl Config {
             problems.add("replace-after", "must not be shorter than unresponsive-after");
         }
         problems
+    }
+
+    /// That two listeners would be in each other's way, or have nowhere to be.
+    fn check_listens(&self, problems: &mut Problems) {
+        let listens = self.listens();
+        for (place, listen) in listens.iter().enumerate() {
+            if listens[..place].iter().any(|other| other.address.overlaps(&listen.address)) {
+                problems.add("listen", format!("{} is listened on already; name it once", listen.address));
+            }
+            if let ListenAddress::Unix(path) = &listen.address
+                && let Some(problem) = no_place("listen", Some(path))
+            {
+                problems.append("", problem);
+            }
+        }
     }
 
     /// Nobody from elsewhere acts here without a token.
@@ -124,10 +143,25 @@ impl Config {
     }
 }
 
-/// That the folder of a file to be made is not there.
-fn no_folder(key: &str, path: Option<&Path>) -> Option<Problems> {
-    let folder = path.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty())?;
-    (!folder.is_dir()).then(|| Problems::one(key, format!("the folder {} does not exist", folder.display())))
+/// That a file cannot be made where it is to be.
+fn no_place(key: &str, path: Option<&Path>) -> Option<Problems> {
+    let path = path?;
+    if path.as_os_str().is_empty() {
+        return Some(Problems::one(key, "expected a path, found nothing"));
+    }
+    if path.is_dir() {
+        return Some(Problems::one(key, format!("{} is a folder; name a file in it", path.display())));
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())?;
+    Some(Problems::one(key, no_folder(folder)))
+}
+
+fn no_folder(path: &Path) -> String {
+    if path.exists() {
+        format!("{} is no folder", path.display())
+    } else {
+        format!("the folder {} does not exist", path.display())
+    }
 }
 
 /// True when a command can be started, as `execvp(3)` would look for it.

@@ -37,6 +37,20 @@ pub struct Listen {
 )]
 pub struct AddressError(String);
 
+impl ListenAddress {
+    /// Whether both are the same place, or one contains the other. What a host's name means is not looked up.
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp { port: 0, .. }, Self::Tcp { .. }) => false,
+            (Self::Tcp { host, port }, Self::Tcp { host: other_host, port: other_port }) => {
+                port == other_port && (host.is_none() || other_host.is_none() || host == other_host)
+            }
+            _ => self == other,
+        }
+    }
+}
+
 impl FromStr for Listen {
     type Err = AddressError;
 
@@ -108,6 +122,23 @@ mod tests {
             ("unix:/run/app.sock", "unix:/run/app.sock"),
         ] {
             assert_eq!(text.parse::<Listen>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn knows_what_overlaps() {
+        let overlap = |one: &str, other: &str| {
+            let [one, other] = [one, other].map(|text| text.parse::<Listen>().unwrap().address);
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        for (one, other) in
+            [("80", "80"), ("80", "127.0.0.1:80"), ("[::1]:80", ":80"), ("unix:/a", "unix:/a")]
+        {
+            assert!(overlap(one, other), "{one} {other}");
+        }
+        for (one, other) in [("80", "81"), ("127.0.0.1:80", "[::1]:80"), ("0", "0"), ("unix:/a", "unix:/b")] {
+            assert!(!overlap(one, other), "{one} {other}");
         }
     }
 

@@ -47,6 +47,8 @@ pub enum Event<'a> {
     WorkerLost {
         worker: &'a str,
         reason: &'a str,
+        /// Another one is started.
+        again: bool,
     },
     /// One that was to follow another in its slot did not become ready.
     NoSuccessor {
@@ -191,9 +193,9 @@ impl Telemetry {
             Event::WorkerRetired { worker, reason, vacant } => {
                 info!(worker, reason, vacant, "worker drained")
             }
-            Event::WorkerLost { worker, reason } => {
+            Event::WorkerLost { worker, reason, again } => {
                 counters.workers_lost.one();
-                warn!(worker, reason, "worker ended; it is started again");
+                warn!(worker, reason, "worker ended{}", if again { "; it is started again" } else { "" });
             }
             Event::WorkerUnresponsive { worker, silent } => {
                 counters.workers_unresponsive.one();

@@ -124,11 +124,11 @@ pub async fn keep(fleet: Arc<Fleet>, program: Live<Program>, slot: String, mut p
                 ControlFlow::Break(()) => break,
             }
         }
-        fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason });
         let proven = end.ready_for.is_some() || fleet.telemetry.counters.workers_ready.get() > 0;
-        let Some(wait) =
-            backoff.ended(&fleet.settings.now().restarts, end.ready_for, proven, fastrand::f64())
-        else {
+        let wait = backoff.ended(&fleet.settings.now().restarts, end.ready_for, proven, fastrand::f64());
+        let again = wait.is_some();
+        fleet.telemetry.emit(Event::WorkerLost { worker: &slot, reason: &end.reason, again });
+        let Some(wait) = wait else {
             fleet.report(Fatal::GivenUp { slot: slot.clone(), last: end.reason });
             break;
         };
@@ -191,7 +191,7 @@ async fn succeed<L: Future<Output = io::Result<End>> + Unpin>(
                 }
                 end => {
                     let reason = end.map_or_else(|error| error.to_string(), |end| end.reason);
-                    fleet.telemetry.emit(Event::WorkerLost { worker: slot, reason: &reason });
+                    fleet.telemetry.emit(Event::WorkerLost { worker: slot, reason: &reason, again: true });
                 }
             }
             // Nobody is left that it could do harm to; its own start says how it goes.

@@ -277,6 +277,9 @@ fn what_happens_to_workers_happens_in_their_pool() {
     assert_eq!(ctl(&admin, &["undrain", "chat.w1"]).0, Some(0));
     eventually("it is back", || running.slot("chat.w1"));
     let workers = json(&admin, &["workers", "--pool", "chat"]);
+    let (code, said) = ctl(&admin, &["workers", "--pool", "nope"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("there is no pool `nope`, but default, chat"), "{said}");
     assert_eq!(workers.as_array().map(Vec::len), Some(2), "{workers}");
     assert_eq!(pids(&running, &["w0", "w1"]), others);
     running.terminate();

@@ -74,6 +74,19 @@ fn a_script_is_edited_while_traffic_flows() {
 }
 
 #[test]
+fn a_script_may_call_any_worker_by_its_name() {
+    let scene = Scene::new("export const balance = () => 'w2';\n");
+    let running = scene.start(&[]);
+    let last = running.slot("w2").expect("it is ready");
+    assert_eq!([(); 4].map(|()| pid(running.address())), [last; 4]);
+    // Nobody of that name: no opinion, and said in the log.
+    scene.write("export const balance = () => 'w9';\n");
+    running.logged("no worker is named `w9`");
+    assert_eq!(get(running.address(), "/pid").status, 200);
+    running.stop();
+}
+
+#[test]
 fn a_script_sees_the_request_and_throws_with_its_line() {
     let scene = Scene::new(
         "export function balance(workers, request) {
@@ -131,7 +144,7 @@ fn scripts_are_set_checked_and_loaded_on_a_hangup() {
     );
     scene.place.write(
         "other.mjs",
-        "let slot; export const configure = options => { slot = options.slot }, balance = workers => slot;\n",
+        "let slot; export const configure = options => { slot = options.slot }, balance = workers => ({ status: 200 });\n",
     );
     let (code, said) = scene.command(&["set", &set]);
     assert!(code == Some(2) && said.contains("a bad answer"), "{said}");

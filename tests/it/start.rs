@@ -65,6 +65,23 @@ fn a_policy_that_does_not_exist_is_explained() {
 }
 
 #[test]
+fn places_that_cannot_be_are_refused_before_anything_starts() {
+    for (flags, expected) in [
+        (&["--access-log", "/tmp"][..], "access-log: /tmp is a folder"),
+        (&["--join-socket", ""], "join-socket: expected a path, found nothing"),
+        (&["--admin", "/nowhere/a.sock"], "admin: the folder /nowhere does not exist"),
+        (&["--cwd", "/etc/passwd"], "cwd: /etc/passwd is no folder"),
+        (&["--listen", "unix:/nowhere/s"], "listen: the folder /nowhere does not exist"),
+        (&["--listen", ":3911", "--listen", "127.0.0.1:3911"], "127.0.0.1:3911 is listened on already"),
+        (&["--max-sessions", "-1"], "max-sessions: expected a whole number"),
+    ] {
+        let complaint = refused(flags);
+        one_line(&complaint);
+        assert!(complaint.contains(expected), "{complaint}");
+    }
+}
+
+#[test]
 fn five_mistakes_in_a_file_are_five_lines() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sidetrack.toml");
