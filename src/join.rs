@@ -47,7 +47,7 @@ fn become_worker(options: &Options) -> Result<std::convert::Infallible, Problems
     let Options { socket, slot, command, shim, wait } = options;
     let trouble = |error: io::Error| Problems::one("join", format!("{}: {error}", socket.display()));
     if let Some(name) = node::wrapper(command) {
-        return Err(Problems::one("command", node::advice(name, Path::new("."))));
+        return Err(Problems::one("command", node::advice(name, command, Path::new("."))));
     }
     let (name, arguments) =
         command.split_first().ok_or_else(|| Problems::one("command", "nothing to run"))?;

@@ -159,28 +159,31 @@ impl Pipeline {
             peeked = peek::peek(&accepted, bounds) => peeked,
             () = self.pause.called() => return self.pause.put(Waiting::Accepted(accepted)),
         };
-        match peeked {
-            Ok(head) => {
-                let front = self.front.whole();
-                let peer = front.client(accepted.peer, &head);
-                if arrival == Arrival::New {
-                    if front.is_health_check(&head) {
-                        return self.answer_health_check(accepted, &head).await;
-                    }
-                    if let Err(refusal) = front.count(peer) {
-                        self.telemetry.counters.rate_limited.one();
-                        return self.refuse(accepted, &Unrouted { refusal, cause: Cause::ClientRate }).await;
-                    }
-                }
-                let Some(pool) = self.pools.choose(accepted.server, &head) else {
-                    return self.refuse(accepted, &Pools::none()).await;
-                };
-                let session = pool.router.session(&head);
-                let request = Request { head, peer, session, attempt: 0 };
-                self.deliver(pool, Box::new(Routed { accepted, request }), None).await;
+        let head = match peeked {
+            Ok(head) => head,
+            // Whatever a program speaks beside the web, such as TLS, its own server understands it or says no.
+            Err(Headless::Invalid(_)) if arrival == Arrival::New && self.pools.is_side(accepted.server) => {
+                Head::default()
             }
-            Err(headless) => self.turn_away(accepted, headless).await,
+            Err(headless) => return self.turn_away(accepted, headless).await,
+        };
+        let front = self.front.whole();
+        let peer = front.client(accepted.peer, &head);
+        if arrival == Arrival::New {
+            if front.is_health_check(&head) {
+                return self.answer_health_check(accepted, &head).await;
+            }
+            if let Err(refusal) = front.count(peer) {
+                self.telemetry.counters.rate_limited.one();
+                return self.refuse(accepted, &Unrouted { refusal, cause: Cause::ClientRate }).await;
+            }
         }
+        let Some(pool) = self.pools.choose(accepted.server, &head) else {
+            return self.refuse(accepted, &Pools::none()).await;
+        };
+        let session = pool.router.session(&head);
+        let request = Request { head, peer, session, attempt: 0 };
+        self.deliver(pool, Box::new(Routed { accepted, request }), None).await;
     }
 
     /// Route and hand off; to another worker than `failed`, if there is one.

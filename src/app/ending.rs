@@ -31,9 +31,9 @@ pub fn judge(
     let problem = match fatal {
         Fatal::Wrapper { name } => {
             let command = pools.named(Some(pool)).ok().map(|pool| pool.program.now().command.clone());
-            let command = command.as_ref().and_then(|command| command.first());
-            let name = command.filter(|word| word.contains(name.as_str())).unwrap_or(name);
-            problem("command", node::advice(name, std::path::Path::new(".")))
+            let command = command.unwrap_or_default();
+            let first = command.first().filter(|word| word.contains(name.as_str()));
+            problem("command", node::advice(first.unwrap_or(name), &command, std::path::Path::new(".")))
         }
         Fatal::NoAddress { .. } => problem("listen", fatal.to_string()),
         Fatal::Bind(_) if !served => problem("listen", fatal.to_string()),

@@ -65,7 +65,7 @@ impl Config {
             }
             Some(_) => {
                 if let Some(name) = node::wrapper(&self.command) {
-                    problems.add("command", node::advice(name, Path::new(".")));
+                    problems.add("command", node::advice(name, &self.command, Path::new(".")));
                 }
             }
         }

@@ -66,11 +66,12 @@ impl Server {
                     bound: listener.bound.upgrade().map(|bound| bound.carry(out)),
                 })
                 .collect(),
+            data: self.data.clone(),
         }
     }
 
     fn resume(carried: state::Server, incoming: &mut Incoming) -> io::Result<Self> {
-        let state::Server { id, pool, serves, wanted, shared, listeners } = carried;
+        let state::Server { id, pool, serves, wanted, shared, listeners, data } = carried;
         let mut server = Self {
             id,
             pool: pool.map(Arc::from),
@@ -79,6 +80,7 @@ impl Server {
             shared: shared.into_iter().map(Arc::from).collect(),
             idle: Vec::new(),
             listeners: Vec::new(),
+            data,
         };
         for state::Listener { listen, address, bound } in listeners {
             let listen = listen.map(Listen::resume);

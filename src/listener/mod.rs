@@ -11,4 +11,4 @@ pub use accept::{Gate, accept};
 pub use address::{AddressError, Listen, ListenAddress};
 pub use bind::{BindError, Bound, bind};
 pub use relisten::{Relisten, RelistenError};
-pub use servers::{Idle, Listens, Servers, Wanted};
+pub use servers::{Claimed, Idle, Listens, Servers, Wanted};

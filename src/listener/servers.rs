@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 use super::{BindError, Bound, Listen, ListenAddress, bind};
@@ -74,6 +75,18 @@ pub(super) struct Server {
     pub(super) idle: Vec<Idle>,
     /// Where it listens.
     pub(super) listeners: Vec<Listener>,
+    /// What its workers' servers have in common, in Node's terms.
+    pub(super) data: Value,
+}
+
+/// What a `listen()` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    pub server: ServerId,
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// What the first worker with this server has brought for all of them.
+    pub data: Value,
 }
 
 /// A listener that nobody serves yet.
@@ -148,14 +161,20 @@ impl Servers {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub fn claim(&self, pool: &Arc<str>, wanted: &Wanted) -> Result<(ServerId, ListenAddress), BindError> {
+    pub fn claim(&self, pool: &Arc<str>, wanted: &Wanted, data: &Value) -> Result<Claimed, BindError> {
         let mut inner = self.lock();
-        if let Some(server) = inner.servers.iter().find(|server| server.wanted.get(pool) == Some(wanted)) {
-            return Ok((server.id, server.address().unwrap_or_else(|| wanted.address.clone())));
-        }
-        let (id, address) = inner.claim(pool, wanted, self.opening, self.defer)?;
-        self.tell();
-        Ok((id, address.unwrap_or_else(|| wanted.address.clone())))
+        let known = inner.servers.iter().find(|server| server.wanted.get(pool) == Some(wanted));
+        let id = match known.map(|server| server.id) {
+            Some(id) => id,
+            None => {
+                let id = inner.claim(pool, wanted, self.opening, self.defer)?;
+                self.tell();
+                id
+            }
+        };
+        let server = inner.servers.iter_mut().find(|server| server.id == id);
+        let (address, data) = server.map(|server| (server.address(), server.share(data))).unwrap_or_default();
+        Ok(Claimed { server: id, address: address.unwrap_or_else(|| wanted.address.clone()), data })
     }
 
     /// The server of a pool's workers that take connections as messages.
@@ -181,6 +200,12 @@ impl Servers {
     #[must_use]
     pub fn pool(&self, id: ServerId) -> Option<Arc<str>> {
         self.lock().servers.iter().find(|server| server.id == id).and_then(|server| server.pool.clone())
+    }
+
+    /// Whether a server is no pool's main one.
+    #[must_use]
+    pub fn is_side(&self, id: ServerId) -> bool {
+        !self.lock().mains.values().any(|main| *main == id)
     }
 
     /// Takes the listeners of a server that are bound and not yet served.
@@ -225,7 +250,7 @@ impl Inner {
         wanted: &Wanted,
         opening: Opening,
         defer: Duration,
-    ) -> Result<(ServerId, Option<ListenAddress>), BindError> {
+    ) -> Result<ServerId, BindError> {
         let port = match wanted.address {
             ListenAddress::Tcp { port, .. } => Some(port),
             ListenAddress::Unix(_) => None,
@@ -249,12 +274,10 @@ impl Inner {
         if main.is_some() {
             self.mains.insert(Arc::clone(pool), id);
         }
-        let server = self.servers.iter_mut().find(|server| server.id == id);
-        let address = server.and_then(|server| {
+        if let Some(server) = self.servers.iter_mut().find(|server| server.id == id) {
             server.wanted.insert(Arc::clone(pool), wanted.clone());
-            server.address()
-        });
-        Ok((id, address))
+        }
+        Ok(id)
     }
 
     /// The server that configured addresses feed which name a port, or none, and that is open to a pool.
@@ -285,7 +308,8 @@ impl Inner {
     ) -> &mut Server {
         let id = ServerId(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
         let (wanted, shared) = (HashMap::new(), HashSet::new());
-        let mut server = Server { id, pool, serves, wanted, shared, idle: Vec::new(), listeners: Vec::new() };
+        let (idle, listeners, data) = (Vec::new(), Vec::new(), Value::Null);
+        let mut server = Server { id, pool, serves, wanted, shared, idle, listeners, data };
         bound.into_iter().for_each(|(listen, bound)| server.feed(listen, bound));
         let place = self.servers.len();
         self.servers.push(server);
@@ -297,6 +321,14 @@ impl Server {
     /// The address its workers are told.
     fn address(&self) -> Option<ListenAddress> {
         self.listeners.first().map(|listener| listener.address.clone())
+    }
+
+    /// What its workers have in common: what the first of them has brought.
+    fn share(&mut self, data: &Value) -> Value {
+        if self.data.is_null() {
+            self.data = data.clone();
+        }
+        self.data.clone()
     }
 
     /// One more listener.
@@ -328,6 +360,16 @@ mod tests {
         Wanted { address: ListenAddress::Tcp { host: Some("127.0.0.1".into()), port }, index: 0 }
     }
 
+    /// Server and address.
+    fn claim(
+        servers: &Servers,
+        pool: &Arc<str>,
+        wanted: &Wanted,
+    ) -> Result<(ServerId, ListenAddress), BindError> {
+        let claimed = servers.claim(pool, wanted, &Value::Null)?;
+        Ok((claimed.server, claimed.address))
+    }
+
     fn web() -> Arc<str> {
         "web".into()
     }
@@ -346,9 +388,9 @@ mod tests {
     #[test]
     fn without_configuration_the_program_decides() {
         let servers = servers(&[]);
-        let (first, address) = servers.claim(&web(), &wanted(0)).unwrap();
+        let (first, address) = claim(&servers, &web(), &wanted(0)).unwrap();
         assert_eq!(
-            servers.claim(&web(), &wanted(0)).unwrap(),
+            claim(&servers, &web(), &wanted(0)).unwrap(),
             (first, address),
             "the second worker gets the same"
         );
@@ -360,8 +402,8 @@ mod tests {
     #[test]
     fn configured_addresses_feed_the_first_server_and_named_ones_their_own() {
         let servers = servers(&["127.0.0.1:0", "[::1]:0", "127.0.0.1:0=9100"]);
-        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
-        let (main, _) = servers.claim(&web(), &wanted(3000)).unwrap();
+        let (metrics, _) = claim(&servers, &web(), &wanted(9100)).unwrap();
+        let (main, _) = claim(&servers, &web(), &wanted(3000)).unwrap();
         assert_ne!(main, metrics);
         assert_eq!((servers.take_idle(main).len(), servers.take_idle(metrics).len()), (2, 1));
         assert_eq!(servers.addresses().len(), 3);
@@ -372,17 +414,17 @@ mod tests {
     fn those_that_never_listen_and_the_first_that_does_share_a_server() {
         let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100"]);
         let shared = servers.claim_for_messages(&web(), Listens::Never).unwrap();
-        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
-        let (main, address) = servers.claim(&web(), &wanted(3000)).unwrap();
+        let (metrics, _) = claim(&servers, &web(), &wanted(9100)).unwrap();
+        let (main, address) = claim(&servers, &web(), &wanted(3000)).unwrap();
         assert_eq!(main, shared);
         assert_ne!(main, metrics);
         assert!(servers.addresses().contains(&address));
         assert_eq!(
-            servers.claim(&web(), &wanted(3000)).unwrap(),
+            claim(&servers, &web(), &wanted(3000)).unwrap(),
             (main, address),
             "the second worker gets the same"
         );
-        assert_ne!(servers.claim(&web(), &wanted(0)).unwrap().0, main, "another server is another");
+        assert_ne!(claim(&servers, &web(), &wanted(0)).unwrap().0, main, "another server is another");
     }
 
     #[test]
@@ -391,7 +433,7 @@ mod tests {
             |texts: &[&str]| -> Vec<Listen> { texts.iter().map(|text| text.parse().unwrap()).collect() };
         let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100"]);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let (main, first) = servers.claim(&web(), &wanted(port)).unwrap();
+        let (main, first) = claim(&servers, &web(), &wanted(port)).unwrap();
         let mut served = servers.take_idle(main);
         let change = |texts: &[&str]| servers.prepare(&listens(texts), servers.defer);
 
@@ -420,7 +462,7 @@ mod tests {
     fn one_that_takes_messages_may_listen_for_something_else() {
         let servers = servers(&["127.0.0.1:0"]);
         let main = servers.claim_for_messages(&web(), Listens::Perhaps).unwrap();
-        assert_ne!(servers.claim(&web(), &wanted(0)).unwrap().0, main);
+        assert_ne!(claim(&servers, &web(), &wanted(0)).unwrap().0, main);
         assert_eq!(servers.claim_for_messages(&web(), Listens::Never), Ok(main));
     }
 
@@ -434,15 +476,19 @@ mod tests {
     fn pools_share_what_none_has_for_itself() {
         let servers = servers(&["127.0.0.1:0", "127.0.0.1:0=9100", "127.0.0.1:0@api"]);
         let (api, chat): (Arc<str>, Arc<str>) = ("api".into(), "chat".into());
-        let (main, address) = servers.claim(&web(), &wanted(3000)).unwrap();
-        assert_eq!(servers.claim(&chat, &wanted(4000)).unwrap(), (main, address));
+        let (main, address) = claim(&servers, &web(), &wanted(3000)).unwrap();
+        assert_eq!(claim(&servers, &chat, &wanted(4000)).unwrap(), (main, address));
         assert_eq!(servers.pool(main), None);
-        let (metrics, _) = servers.claim(&web(), &wanted(9100)).unwrap();
-        assert_eq!(servers.claim(&chat, &wanted(9100)).unwrap().0, metrics);
-        assert_ne!(servers.claim(&chat, &wanted(0)).unwrap().0, main, "what else it listens for is its own");
+        let (metrics, _) = claim(&servers, &web(), &wanted(9100)).unwrap();
+        assert_eq!(claim(&servers, &chat, &wanted(9100)).unwrap().0, metrics);
+        assert_ne!(
+            claim(&servers, &chat, &wanted(0)).unwrap().0,
+            main,
+            "what else it listens for is its own"
+        );
         let own = servers.claim_for_messages(&api, Listens::Never).unwrap();
         assert_eq!(servers.pool(own), Some(Arc::clone(&api)));
-        assert_eq!(servers.claim(&api, &wanted(3000)).unwrap().0, own);
-        assert_ne!(servers.claim(&api, &wanted(9100)).unwrap().0, metrics, "it has no part in the others");
+        assert_eq!(claim(&servers, &api, &wanted(3000)).unwrap().0, own);
+        assert_ne!(claim(&servers, &api, &wanted(9100)).unwrap().0, metrics, "it has no part in the others");
     }
 }

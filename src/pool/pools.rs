@@ -52,6 +52,12 @@ impl Pools {
         }
     }
 
+    /// Whether a server is one that a program has beside its main one.
+    #[must_use]
+    pub fn is_side(&self, server: ServerId) -> bool {
+        self.servers.is_side(server)
+    }
+
     /// The pool of a request at the common addresses.
     #[must_use]
     pub fn meant(&self, head: &Head) -> Option<&Arc<Pool>> {

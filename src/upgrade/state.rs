@@ -153,6 +153,8 @@ pub struct Server {
     pub wanted: Vec<(String, Wanted)>,
     pub shared: Vec<String>,
     pub listeners: Vec<Listener>,
+    #[serde(default)]
+    pub data: serde_json::Value,
 }
 
 /// Where a server listens.

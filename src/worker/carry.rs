@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use sidetrack_worker::wire::ServerQuery;
 
 use super::fleet::Fleet;
@@ -190,6 +191,7 @@ impl Profile {
             ready_since: then(carried.ready_for),
             faults: carried.faults,
             unfit: carried.unfit,
+            refused: None,
         }
     }
 }
@@ -212,6 +214,8 @@ impl Pending {
     fn resume(carried: state::Pending) -> Self {
         let state::Pending { server, key, seq, address, port, address_type, fd, index } = carried;
         let (address, address_type) = (address.map(Into::into), address_type.into());
-        Self { server, key, query: ServerQuery { seq, address, port, address_type, fd, index } }
+        // It was answered.
+        let data = Value::Null;
+        Self { server, key, query: ServerQuery { seq, address, port, address_type, fd, index, data } }
     }
 }

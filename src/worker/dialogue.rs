@@ -16,7 +16,7 @@ use super::node::{self, Asked};
 use super::supervisor::Fatal;
 use super::worker::{Parcel, Pending, Profile, Standing, Worker};
 use crate::handoff::Routed;
-use crate::listener::Listens;
+use crate::listener::{Claimed, Listens};
 use crate::policy;
 use crate::session::{Closed, Opened};
 use crate::telemetry::{Event, Telemetry};
@@ -307,11 +307,14 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
 /// Tells a `listen()` where it listens: on a socket of ours, whatever it believes.
 fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Question) {
     let claimed = match asked {
-        Asked::Stream(wanted) => fleet.servers.claim(&fleet.reports.pool, &wanted).map_err(|error| {
-            let errno = error.source.raw_os_error().unwrap_or(Errno::EIO as i32);
-            fleet.unfit(worker, Fatal::Bind(error));
-            errno
-        }),
+        Asked::Stream(wanted) => {
+            fleet.servers.claim(&fleet.reports.pool, &wanted, &query.data).map_err(|error| {
+                let errno = error.source.raw_os_error().unwrap_or(Errno::EIO as i32);
+                // The program may know what to do. If it ends with it, that is why.
+                worker.lock().profile.refused = Some(error);
+                errno
+            })
+        }
         Asked::Unsupported(errno) => {
             fleet
                 .telemetry
@@ -321,9 +324,9 @@ fn answer(fleet: &Fleet, worker: &Worker, Question { key, asked, query }: Questi
     };
     let sequence = worker.lock().next_sequence();
     let message = match claimed {
-        Ok((server, address)) => {
+        Ok(Claimed { server, address, data }) => {
             let name = node::socket_name(&query, &address);
-            let message = encode::query_accepted(query.seq, sequence, &key, &name);
+            let message = encode::query_accepted(query.seq, sequence, &key, &name, &data);
             worker.lock().profile.pending.push(Pending { server, key, query });
             message
         }
@@ -378,5 +381,6 @@ fn owned(query: ServerQuery<'_>) -> ServerQuery<'static> {
         address_type: query.address_type.into_owned().into(),
         fd: query.fd,
         index: query.index,
+        data: query.data,
     }
 }

@@ -257,7 +257,13 @@ async fn serve(fleet: &Fleet, worker: &Worker, mut child: Child, mut phases: Pha
           }
         }
     };
-    let ready_since = worker.lock().profile.ready_since;
+    let (ready_since, refused) = {
+        let profile = &mut worker.lock().profile;
+        (profile.ready_since, profile.refused.take())
+    };
+    if let (None, Some(error)) = (ready_since, refused) {
+        fleet.report(Fatal::Bind(error));
+    }
     fleet.remove(worker);
     fleet.parted(worker.id);
     // What it started and left behind, such as the server of an `npm start`, would go on listening.

@@ -17,6 +17,7 @@ use super::channel::{Channel, Sending};
 use super::mixing::Traffic;
 use super::{Origin, Settings};
 use crate::handoff::{Follows, Queued, Routed, Window};
+use crate::listener::BindError;
 use crate::telemetry::Counter;
 use crate::types::{ServerId, WorkerId};
 
@@ -122,6 +123,8 @@ pub struct Profile {
     pub faults: u32,
     /// Why it cannot be used, if it cannot.
     pub unfit: Option<String>,
+    /// The last address that it has asked for in vain.
+    pub refused: Option<BindError>,
 }
 
 /// A server between the answer to its `listen()` and its word that it listens.

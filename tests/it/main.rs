@@ -32,6 +32,7 @@ mod otlp;
 mod peers;
 mod policy;
 mod pools;
+mod programs;
 mod regressions;
 mod reload;
 mod script;

@@ -81,9 +81,10 @@ pub enum SocketName {
     Unix,
 }
 
-/// Answers a worker's `listen()`: sidetrack listens, connections will come.
+/// Answers a worker's `listen()`: sidetrack listens, connections will come. `data` is what the first worker with
+/// this server has brought.
 #[must_use]
-pub fn query_accepted(ack: u64, seq: u64, key: &str, name: &SocketName) -> Vec<u8> {
+pub fn query_accepted(ack: u64, seq: u64, key: &str, name: &SocketName, data: &Value) -> Vec<u8> {
     let sockname = match name {
         SocketName::Tcp { address, family, port } => {
             json!({ "address": address, "family": family, "port": port })
@@ -91,7 +92,7 @@ pub fn query_accepted(ack: u64, seq: u64, key: &str, name: &SocketName) -> Vec<u
         SocketName::Unix => Value::Null,
     };
     line(
-        &json!({ "cmd": "NODE_CLUSTER", "ack": ack, "errno": null, "key": key, "data": null, "sockname": sockname, "seq": seq }),
+        &json!({ "cmd": "NODE_CLUSTER", "ack": ack, "errno": null, "key": key, "data": data, "sockname": sockname, "seq": seq }),
     )
 }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// A message from a worker: what Node's cluster module sends, what `@socket.io/sticky` and
 /// `@socket.io/cluster-adapter` send, and sidetrack's own (`sidetrack:…`), which the shim and the
@@ -72,6 +73,9 @@ pub struct ServerQuery<'a> {
     pub fd: Option<i64>,
     /// Tells several servers with the same address apart.
     pub index: u64,
+    /// What all workers' servers are to have in common, such as the keys of TLS tickets: each is told what the
+    /// first one has brought.
+    pub data: Value,
 }
 
 /// A connection that comes back.
@@ -126,10 +130,15 @@ impl<'a> FromWorker<'a> {
         if let Some(ack) = accepted(line) {
             return Ok(Self::Accepted { ack, accepted: true });
         }
-        let line: Line<'a> = match serde_json::from_slice(line) {
+        let text = line;
+        let line: Line<'a> = match serde_json::from_slice(text) {
             Ok(line) => line,
-            Err(_) => return serde_json::from_slice::<IgnoredAny>(line).map(|_| Self::Other),
+            Err(_) => return serde_json::from_slice::<IgnoredAny>(text).map(|_| Self::Other),
         };
+        if line.cmd.as_deref() == Some("NODE_CLUSTER") && line.act.as_deref() == Some("queryServer") {
+            let Shared { data } = serde_json::from_slice(text)?;
+            return Ok(Self::Query(ServerQuery { data, ..line.query() }));
+        }
         Ok(match line.cmd.as_deref() {
             Some("NODE_CLUSTER") => line.cluster(),
             Some("NODE_HANDLE_ACK") => Self::HandleAck,
@@ -198,6 +207,13 @@ struct Line<'a> {
     replays: Option<bool>,
     #[serde(borrow, default)]
     msg: Option<HandleMessage<'a>>,
+}
+
+/// What a server's workers share, whatever it is.
+#[derive(Deserialize)]
+struct Shared {
+    #[serde(default)]
+    data: Value,
 }
 
 /// What goes with a handle: ours, or whatever the program sends.
@@ -279,7 +295,6 @@ impl<'a> Line<'a> {
         }
         match self.act.as_deref() {
             Some("online") => FromWorker::Online,
-            Some("queryServer") => FromWorker::Query(self.query()),
             Some("listening") => FromWorker::Listening(self.query()),
             Some("close") => self.key.map_or(FromWorker::Other, |key| FromWorker::ServerClosed { key }),
             Some("exitedAfterDisconnect") => FromWorker::Leaving { seq: self.seq.unwrap_or_default() },
@@ -300,6 +315,7 @@ impl<'a> Line<'a> {
             },
             fd: self.fd.filter(|&fd| fd >= 0),
             index: self.index.unwrap_or_default(),
+            data: Value::Null,
         }
     }
 
@@ -380,9 +396,15 @@ mod tests {
                 port: 3000,
                 address_type: "4".into(),
                 fd: None,
-                index: 0
+                index: 0,
+                data: Value::Null,
             })
         );
+        let tls = parse(
+            r#"{"cmd":"NODE_CLUSTER","act":"queryServer","port":443,"data":{"ticketKeys":"00ff"},"seq":1}"#,
+        );
+        let FromWorker::Query(query) = tls else { panic!("no query") };
+        assert_eq!(query.data, serde_json::json!({ "ticketKeys": "00ff" }));
         let unix = parse(
             r#"{"cmd":"NODE_CLUSTER","act":"queryServer","address":"/tmp/s","port":-1,"addressType":-1,"index":0,"seq":1}"#,
         );
