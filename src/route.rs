@@ -9,7 +9,7 @@ use crate::live::Live;
 use crate::observe::Note;
 use crate::policy::{Chain, SessionOwner};
 use crate::session::{Found, SessionKey, SessionTable};
-use crate::telemetry::{Cause, Telemetry};
+use crate::telemetry::{Cause, Event, Telemetry};
 use crate::types::{Decision, Head, Refusal, Request, Roster, ServerId, WorkerId};
 use crate::worker::Fleet;
 
@@ -144,7 +144,11 @@ impl Router {
             settings.hold.max(self.fleet.gathering())
         };
         self.telemetry.counters.held.one();
-        Ok(self.sessions.announced(sid, hold).await.and_then(told))
+        let announced = self.sessions.announced(sid, hold).await;
+        if announced.is_none() {
+            self.telemetry.emit(Event::Unannounced { held: hold });
+        }
+        Ok(announced.and_then(told))
     }
 
     /// The policy's choice; waits while no worker that may be chosen has the connection's server. A

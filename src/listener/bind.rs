@@ -1,12 +1,12 @@
 //! Making a listening socket.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::ListenAddress;
 use crate::sys::{
@@ -150,6 +150,14 @@ impl Bound {
     /// As `accept(2)`; `WouldBlock` when there is none.
     pub fn accept(&self) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
         sys::socket::accept(self.as_fd())
+    }
+
+    /// Takes no more connections from now on, whoever else still has it: another one may listen there.
+    pub(super) fn stop(&self) {
+        if let Listening::Tcp(listener) = &self.socket {
+            // What it says can only be that it has stopped already.
+            let _ = SockRef::from(listener).shutdown(Shutdown::Read);
+        }
     }
 
     /// What `getsockname` says, for TCP.

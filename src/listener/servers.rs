@@ -196,6 +196,30 @@ impl Servers {
         Ok(id)
     }
 
+    /// No worker of a pool has a server any more, as their program has closed it. Where the program itself had said
+    /// where to listen, nobody listens any more; configured listeners are the next server's.
+    pub fn release(&self, pool: &Arc<str>, id: ServerId) {
+        let mut inner = self.lock();
+        let Inner { mains, servers, .. } = &mut *inner;
+        let Some(server) = servers.iter_mut().find(|server| server.id == id) else { return };
+        let own = |listener: &Listener| listener.listen.is_none();
+        let file = |listener: &Listener| matches!(listener.address, ListenAddress::Unix(_));
+        if server.listeners.iter().any(|listener| own(listener) && file(listener)) {
+            // It would be removed too late, when somebody listens there again: so that one gets this socket.
+            return;
+        }
+        mains.retain(|of, main| of != pool || *main != id);
+        server.wanted.remove(pool);
+        if server.wanted.is_empty() && server.shared.is_empty() {
+            server.data = Value::Null;
+            for closed in server.listeners.extract_if(.., |listener| own(listener)) {
+                closed.bound.upgrade().iter().for_each(|bound| bound.stop());
+            }
+            server.idle.retain_mut(Idle::is_wanted);
+        }
+        self.tell();
+    }
+
     /// The only pool that has a server, if there is only one.
     #[must_use]
     pub fn pool(&self, id: ServerId) -> Option<Arc<str>> {
@@ -284,7 +308,8 @@ impl Inner {
     fn configured(&mut self, pool: &Arc<str>, serves: Option<u16>) -> Option<&mut Server> {
         let apart = self.apart.contains(pool).then(|| Arc::clone(pool));
         let open = |server: &Server| {
-            server.serves == serves && server.pool == apart && !server.wanted.contains_key(pool)
+            let there = !server.listeners.is_empty();
+            there && server.serves == serves && server.pool == apart && !server.wanted.contains_key(pool)
         };
         if let Some(place) = self.servers.iter().position(open) {
             return self.servers.get_mut(place);

@@ -190,6 +190,8 @@ counters! {
     missed,
     /// Connections held until their session was announced or the grace had passed.
     held,
+    /// … of these, those whose session nobody has announced.
+    unannounced,
     /// Requests whose session id was contradictory or did not decode.
     ambiguous,
     /// Sessions announced.

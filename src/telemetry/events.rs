@@ -17,6 +17,9 @@ use crate::front::Unwelcome;
 use crate::peek::Headless;
 use crate::types::{HeadError, Refusal};
 
+/// So many requests for sessions that nobody has announced, and none that somebody has: it is no session id.
+const MANY_UNANNOUNCED: u64 = 20;
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Event<'a> {
@@ -106,6 +109,10 @@ pub enum Event<'a> {
         why: Headless,
     },
     /// A connection was closed before anybody looked for a request on it.
+    /// A request was held for a session that nobody has announced.
+    Unannounced {
+        held: Duration,
+    },
     Unwelcome {
         peer: Option<SocketAddr>,
         why: Unwelcome,
@@ -234,6 +241,16 @@ impl Telemetry {
                 warn!(%error, "cannot accept for now; connections wait in the kernel (see `ulimit -n`)");
             }
             Event::Headless { peer, why } => headless(self, peer, why),
+            Event::Unannounced { held } => {
+                counters.unannounced.one();
+                if counters.unannounced.get() == MANY_UNANNOUNCED && counters.sessions_opened.get() == 0 {
+                    warn!(
+                        ?held,
+                        "requests name sessions, and no worker has announced one yet: each such request waits; is it \
+                         session-key that names them? Said once; `unannounced` counts"
+                    );
+                }
+            }
             Event::Unwelcome { peer, why } => unwelcome(self, peer, why),
             Event::Refused { peer, refusal, cause } => {
                 counters.refused.one();

@@ -58,6 +58,8 @@ enum Effect {
     ReadyForMessages,
     /// Its standing has changed.
     Refresh,
+    /// Its program has closed a server.
+    Closed(ServerId),
     Leaving(u64),
     Declined(Box<Routed>),
     HandedBack {
@@ -253,7 +255,11 @@ fn rare(message: FromWorker<'_>, profile: &mut Profile, effects: &mut Vec<Effect
             }
         }
         FromWorker::ServerClosed { key } => {
-            profile.servers.retain(|_, known| *known != key);
+            let closed = profile.servers.extract_if(|_, known| *known == key);
+            effects.extend(closed.map(|(server, _)| Effect::Closed(server)));
+            // Closed so soon that it has never said that it listens.
+            let closed = profile.pending.extract_if(.., |pending| pending.key == key);
+            effects.extend(closed.map(|pending| Effect::Closed(pending.server)));
             if profile.servers.is_empty() && profile.messages.is_none() && profile.standing == Standing::Ready
             {
                 profile.standing = Standing::Starting;
@@ -281,6 +287,7 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
         }
         Effect::ReadyForMessages => ready_for_messages(fleet, worker),
         Effect::Refresh => fleet.refresh(),
+        Effect::Closed(server) => closed(fleet, worker, server),
         Effect::Leaving(seq) => {
             let sequence = worker.lock().next_sequence();
             worker.say(&encode::acknowledged(seq, sequence));
@@ -301,6 +308,24 @@ fn apply(fleet: &Fleet, worker: &Worker, effect: Effect) {
             fleet.relay(worker.id, uid.as_deref(), requester.as_deref(), &line);
         }
         Effect::Wrapper(name) => fleet.unfit(worker, Fatal::Wrapper { name }),
+    }
+}
+
+/// A program has closed one of its servers. When no other worker has it, nobody listens there any more; but one that
+/// is asked to leave closes all of them, and others follow.
+fn closed(fleet: &Fleet, worker: &Worker, server: ServerId) {
+    let leaves = {
+        let state = worker.lock();
+        state.asked || state.profile.standing == Standing::Leaving
+    };
+    let has = |other: &Worker| {
+        let profile = &other.lock().profile;
+        profile.servers.contains_key(&server)
+            || profile.pending.iter().any(|pending| pending.server == server)
+            || profile.messages == Some(server)
+    };
+    if !leaves && !fleet.workers().iter().any(|other| has(other)) {
+        fleet.servers.release(&fleet.reports.pool, server);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::support::{Place, Run, eventually, get, pid, root, sidetrack, worker};
+use crate::support::{Place, Run, eventually, get, pid, root, sidetrack, signal, try_get, worker};
 
 /// A program of a few lines.
 fn program(place: &Place, text: &str) -> Run {
@@ -86,6 +86,52 @@ fn a_taken_port_is_the_programs_own_error() {
     assert!(running.workers().contains(&pid(running.address())));
     assert_eq!(running.log().matches("side: EADDRINUSE").count(), 2);
     assert_eq!(running.stop().count("workers_lost"), 0);
+}
+
+#[test]
+fn a_parameter_that_only_looks_like_a_session_is_noticed() {
+    let place = Place::new();
+    let running =
+        program(&place, &format!("{WEB}.listen(0, '127.0.0.1');")).with(&["--hold", "10ms"]).start();
+    for n in 0..30 {
+        assert_eq!(get(running.address(), &format!("/calls?sid=CA{n}")).status, 200);
+    }
+    let said = "requests name sessions, and no worker has announced one yet";
+    assert_eq!(running.log().matches(said).count(), 1);
+    running.stop();
+}
+
+#[test]
+fn what_a_program_closes_is_free_again() {
+    let place = Place::new();
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+    let (first, second) = (free(), free());
+    // Whether the port is free is tried out on every address, as some do, and only by one of them.
+    let text = format!(
+        "const http = require('http');
+        const serve = () => {{
+          const web = {WEB}.listen({first}, '127.0.0.1');
+          process.on('SIGUSR2', () => web.close(() => {WEB}.listen({second}, '127.0.0.1', () => console.log('moved'))));
+        }};
+        if (process.env.SIDETRACK_SLOT === 'w1') setTimeout(serve, 1000);
+        else {{
+          const probe = require('net').createServer().listen({first}, '0.0.0.0', () => probe.close(serve));
+        }}"
+    );
+    let running = program(&place, &text).start();
+    let at = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let workers = running.workers();
+    assert!(workers.contains(&pid(at(first))));
+    assert_eq!(running.all_addresses(), [at(first)]);
+    workers.iter().for_each(|worker| signal(*worker, nix::sys::signal::Signal::SIGUSR2));
+    eventually("both have moved", || (running.log().matches("moved").count() == 2).then_some(()));
+    assert!(workers.contains(&pid(at(second))));
+    eventually("nobody listens there any more", || try_get(at(first), "/").err());
+    eventually("it is told", || (running.all_addresses() == [at(second)]).then_some(()));
+    // The port is anybody's.
+    drop(TcpListener::bind(at(first)).expect("it is free"));
+    let stopped = running.stop();
+    assert_eq!((stopped.count("workers_lost"), stopped.count("refused")), (0, 0));
 }
 
 #[test]
