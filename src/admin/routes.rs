@@ -58,8 +58,12 @@ impl Route {
     }
 
     /// About one pool of several.
-    const fn of_a_pool(mut self) -> Self {
-        self.query = &[POOL];
+    const fn of_a_pool(self) -> Self {
+        self.with_query(&[POOL])
+    }
+
+    const fn with_query(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
+        self.query = query;
         self
     }
 
@@ -93,7 +97,7 @@ pub(super) const ROUTES: &[Route] = &[
         Says::Json(of::<Vec<run::Worker>>),
         || get(workers),
     )
-    .of_a_pool(),
+    .with_query(&[("pool", "only those of this pool")]),
     Route::post(
         "/v1/workers/scale",
         "More workers, or fewer",

@@ -58,7 +58,7 @@ impl Servers {
         };
         let mut servers = Vec::new();
         let mut nowhere = false;
-        for server in &inner.servers {
+        for server in inner.servers.iter().filter(|server| !server.is_gone()) {
             let target = inner.target(server, listens);
             left.retain(|listen| !target.contains(listen));
             let own = server.own();

@@ -308,8 +308,8 @@ impl Inner {
     fn configured(&mut self, pool: &Arc<str>, serves: Option<u16>) -> Option<&mut Server> {
         let apart = self.apart.contains(pool).then(|| Arc::clone(pool));
         let open = |server: &Server| {
-            let there = !server.listeners.is_empty();
-            there && server.serves == serves && server.pool == apart && !server.wanted.contains_key(pool)
+            let ours = server.serves == serves && server.pool == apart && !server.wanted.contains_key(pool);
+            ours && !server.is_gone()
         };
         if let Some(place) = self.servers.iter().position(open) {
             return self.servers.get_mut(place);
@@ -346,6 +346,11 @@ impl Server {
     /// The address its workers are told.
     fn address(&self) -> Option<ListenAddress> {
         self.listeners.first().map(|listener| listener.address.clone())
+    }
+
+    /// Whether its program has closed it, and nothing is left of it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.wanted.is_empty() && self.shared.is_empty() && self.listeners.is_empty()
     }
 
     /// What its workers have in common: what the first of them has brought.
@@ -433,6 +438,25 @@ mod tests {
         assert_eq!((servers.take_idle(main).len(), servers.take_idle(metrics).len()), (2, 1));
         assert_eq!(servers.addresses().len(), 3);
         assert_eq!(servers.claim_for_messages(&web(), Listens::Never), Ok(main), "not the first that came");
+    }
+
+    #[test]
+    fn what_is_released_is_free_and_what_was_configured_is_the_next_ones() {
+        let servers = servers(&[]);
+        let Claimed { server: first, address, .. } = servers.claim(&web(), &wanted(0), &Value::Null).unwrap();
+        let ListenAddress::Tcp { port, .. } = address else { panic!("a port") };
+        servers.release(&web(), first);
+        assert!(servers.addresses().is_empty());
+        let (second, _) = claim(&servers, &web(), &wanted(port)).unwrap();
+        assert_ne!(second, first, "it is bound anew");
+        // One that is gone stands in no reload's way.
+        let listens = ["127.0.0.1:0".parse().unwrap()];
+        assert!(servers.prepare(&listens, Duration::from_secs(1)).is_ok());
+
+        let servers = self::servers(&["127.0.0.1:0"]);
+        let (main, address) = claim(&servers, &web(), &wanted(3000)).unwrap();
+        servers.release(&web(), main);
+        assert_eq!(claim(&servers, &web(), &wanted(4000)).unwrap(), (main, address));
     }
 
     #[test]
