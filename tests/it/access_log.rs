@@ -239,7 +239,7 @@ fn at_level_debug_a_connection_and_each_question_are_spans() {
 fn a_place_that_cannot_be_written_is_a_wrong_configuration() {
     for (path, said) in [
         ("/nowhere/access.log", "access-log: the folder /nowhere does not exist"),
-        ("/", "access-log: /: Is a directory"),
+        ("/", "access-log: / is a folder; name a file in it"),
     ] {
         let ended = sidetrack(worker("listen.js")).with(&["--access-log", path]).finish();
         assert_eq!(ended.code, Some(2));

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::support::{Place, Run, eventually, get, pid, root, sidetrack, signal, try_get, worker};
+use crate::support::{Place, Run, eventually, free_port, get, pid, root, sidetrack, signal, try_get, worker};
 
 /// A program of a few lines.
 fn program(place: &Place, text: &str) -> Run {
@@ -104,8 +104,7 @@ fn a_parameter_that_only_looks_like_a_session_is_noticed() {
 #[test]
 fn what_a_program_closes_is_free_again() {
     let place = Place::new();
-    let free = || TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
-    let (first, second) = (free(), free());
+    let (first, second) = (free_port(), free_port());
     // Whether the port is free is tried out on every address, as some do, and only by one of them.
     let text = format!(
         "const http = require('http');

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Place, Sidetrack, alive, check, eventually, fake, get, pid, poll_session, program, session_at,
-    signal, try_get, worker,
+    Client, Place, Sidetrack, alive, check, eventually, fake, free_port, get, pid, poll_session, program,
+    session_at, signal, try_get, worker,
 };
 
 /// A run whose configuration is a file of its own, with an admin socket.
@@ -75,11 +75,6 @@ impl Scene {
             (names == slots && workers.iter().all(fit)).then_some(())
         });
     }
-}
-
-/// A port nobody has: good until somebody else gets it, which takes a while.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
 /// New connections, polling sessions and WebSockets one after another until told to stop: all of them are

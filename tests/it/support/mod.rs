@@ -14,7 +14,7 @@ pub use fake::{fake, interpreter};
 pub use http::{Client, Response, admin, get, pid, poll_session, session_at, try_get};
 pub use languages::{every_language, python, python_worker, rust_worker};
 pub use node::{client, install, job, node, worker, worker as node_worker};
-pub use os::{alive, children, kill, signal, sockets};
+pub use os::{alive, children, free_port, kill, signal, sockets};
 pub use place::{Place, finished, program};
 pub use sidetrack::{Run, Sidetrack, Stopped, check, sidetrack};
 pub use turn::Turn;

@@ -1,6 +1,7 @@
 //! Processes, as /proc shows them.
 
 use std::fs;
+use std::net::TcpListener;
 
 use nix::sys::signal::{self as nix_signal, Signal};
 use nix::unistd::Pid;
@@ -77,4 +78,9 @@ pub fn sockets(pid: u32) -> usize {
 fn processes() -> impl Iterator<Item = u32> {
     let folder = fs::read_dir("/proc").expect("/proc");
     folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A port nobody has: good until somebody else gets it, which takes a while.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
