@@ -95,7 +95,7 @@ fn files_that_are_not_wasm() {
     assert_eq!(complaint(b""), "the file is empty: expected a WebAssembly component");
     assert_eq!(
         complaint(b"#!/bin/sh\nexit"),
-        r"not WebAssembly: expected a file that begins with `\0asm`, found `#!/bin/s`"
+        r"not WebAssembly: expected a file that begins with `\0asm`, found `#!/bin/s`; a script's name ends in .js or .mjs, and `sidetrack policy new` begins a policy of either kind"
     );
     assert_eq!(
         complaint(b"\n(module)"),
