@@ -190,7 +190,7 @@ counters! {
     missed,
     /// Connections held until their session was announced or the grace had passed.
     held,
-    /// … of these, those whose session nobody has announced.
+    /// Connections held in vain: nobody has announced their session.
     unannounced,
     /// Requests whose session id was contradictory or did not decode.
     ambiguous,

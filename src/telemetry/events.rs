@@ -108,11 +108,11 @@ pub enum Event<'a> {
         peer: Option<SocketAddr>,
         why: Headless,
     },
-    /// A connection was closed before anybody looked for a request on it.
     /// A request was held for a session that nobody has announced.
     Unannounced {
         held: Duration,
     },
+    /// A connection was closed before anybody looked for a request on it.
     Unwelcome {
         peer: Option<SocketAddr>,
         why: Unwelcome,
