@@ -3,13 +3,14 @@
 //! There is one at a time. Another one takes its place and its turns along with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::AbortHandle;
 
-use super::control::Control;
-use crate::config::Config;
+use super::control::{Control, Parts};
+use crate::config::{Config, Problems};
 use crate::live::Live;
-use crate::pool::Pools;
+use crate::pool::{Pool, Pools};
 use crate::worker::{Rolling, Turn};
 
 /// The rolling restarts of a run.
@@ -96,6 +97,68 @@ impl Rolls {
             }
         });
         self.last = Some(Roll { task: task.abort_handle(), before });
+    }
+}
+
+impl Parts {
+    /// The turns of all slots of a pool, or of the run.
+    pub(super) fn all_turns(
+        &self,
+        pool: Option<&str>,
+        within: Option<Duration>,
+    ) -> Result<Vec<Turn>, Problems> {
+        let concerned: Vec<_> = match pool {
+            None => self.pools.iter().collect(),
+            Some(_) => vec![self.pools.named(pool).map_err(|error| Problems::one("pool", error))?],
+        };
+        let turns: Vec<_> = concerned.into_iter().flat_map(|pool| self.turns_of(pool, within)).collect();
+        if turns.is_empty() {
+            let problem = "there is none to follow: workers that have joined are restarted by whoever has started them, and drained ones come back with `undrain`";
+            return Err(Problems::one("workers", problem));
+        }
+        Ok(turns)
+    }
+
+    /// The turns of slots that are named, in their order.
+    pub(super) fn some_turns(
+        &self,
+        pool: Option<&str>,
+        slots: &[String],
+        within: Option<Duration>,
+    ) -> Result<Vec<Turn>, Problems> {
+        let turn = |slot: &String| {
+            let of_slot = self.pools.of_slot(slot)?;
+            if pool.is_some_and(|pool| *pool != *of_slot.name) {
+                return Err(format!("`{slot}` is in the pool `{}`", of_slot.name));
+            }
+            self.revive(of_slot);
+            of_slot.fleet.turn(slot, within).map_err(|error| error.to_string())
+        };
+        let (mut problems, mut turns) = (Problems::default(), Vec::<Turn>::new());
+        for slot in slots {
+            match turn(slot) {
+                Ok(turn) if turns.iter().any(|other| other.slot == turn.slot) => {}
+                Ok(turn) => turns.push(turn),
+                Err(error) => problems.add("slots", error),
+            }
+        }
+        if slots.is_empty() {
+            problems.add("slots", "expected at least one; without `slots`, all are meant");
+        }
+        problems.into_result(turns)
+    }
+
+    /// A turn for each slot of a pool.
+    pub(super) fn turns_of(&self, pool: &Arc<Pool>, within: Option<Duration>) -> Vec<Turn> {
+        self.revive(pool);
+        // One that is closed this very moment has no turn.
+        pool.fleet.open_slots().iter().filter_map(|slot| pool.fleet.turn(slot, within).ok()).collect()
+    }
+
+    /// Slots that were given up get another try.
+    fn revive(&self, pool: &Arc<Pool>) {
+        let config = self.config.now();
+        self.resize(pool, config.of(&pool.name).workers, config.retire_timeout);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether settings that are each valid can be run together, and on this machine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{Admin, Config, Problems, pool};
@@ -31,9 +31,7 @@ impl Config {
             ("admin-token-file", self.admin_token_file.as_ref()),
             ("admin", admin),
         ] {
-            if let Some(problem) = no_place(key, path.map(PathBuf::as_path)) {
-                problems.append("", problem);
-            }
+            path.into_iter().for_each(|path| check_place(key, path, problems));
         }
         self.check_listens(problems);
         #[cfg(feature = "otlp")]
@@ -77,9 +75,7 @@ impl Config {
         if let Some(folder) = self.folder.as_deref().filter(|folder| !folder.is_dir()) {
             problems.add("cwd", no_folder(folder));
         }
-        if let Some(problem) = no_place("join-socket", self.join_socket.as_deref()) {
-            problems.append("", problem);
-        }
+        self.join_socket.iter().for_each(|path| check_place("join-socket", path, &mut problems));
         for path in self.watch.iter().flatten().filter(|path| !path.exists()) {
             problems.add("watch", format!("{} does not exist", path.display()));
         }
@@ -110,10 +106,8 @@ impl Config {
             if listens[..place].iter().any(|other| other.address.overlaps(&listen.address)) {
                 problems.add("listen", format!("{} is listened on already; name it once", listen.address));
             }
-            if let ListenAddress::Unix(path) = &listen.address
-                && let Some(problem) = no_place("listen", Some(path))
-            {
-                problems.append("", problem);
+            if let ListenAddress::Unix(path) = &listen.address {
+                check_place("listen", path, problems);
             }
         }
     }
@@ -143,17 +137,16 @@ impl Config {
     }
 }
 
-/// That a file cannot be made where it is to be.
-fn no_place(key: &str, path: Option<&Path>) -> Option<Problems> {
-    let path = path?;
+/// Whether a file can be made where it is to be.
+fn check_place(key: &str, path: &Path, problems: &mut Problems) {
+    let missing = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir());
     if path.as_os_str().is_empty() {
-        return Some(Problems::one(key, "expected a path, found nothing"));
+        problems.add(key, "expected a path, found nothing");
+    } else if path.is_dir() {
+        problems.add(key, format!("{} is a folder; name a file in it", path.display()));
+    } else if let Some(folder) = missing {
+        problems.add(key, no_folder(folder));
     }
-    if path.is_dir() {
-        return Some(Problems::one(key, format!("{} is a folder; name a file in it", path.display())));
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())?;
-    Some(Problems::one(key, no_folder(folder)))
 }
 
 fn no_folder(path: &Path) -> String {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::adapter::{Adapters, Audience};
-use super::scale::Slots;
+use super::scale::{Slots, by_number};
 use super::supervisor::Fatal;
 use super::turnover::Succession;
 use super::worker::{Offer, Standing, Worker};
@@ -187,7 +187,7 @@ impl Fleet {
     pub fn ready(&self) -> Vec<(String, u32)> {
         let members = self.lock();
         let mut list: Vec<_> = members.ready.iter().map(|worker| (worker.slot.clone(), worker.pid)).collect();
-        list.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        list.sort_by(|(a, _), (b, _)| by_number(a, b));
         list
     }
 

@@ -39,7 +39,7 @@ impl Fleet {
     /// # Errors
     /// Why it can have none.
     pub fn turn(&self, slot: &str, within: Option<Duration>) -> Result<Turn, SlotError> {
-        self.may_be_followed(slot)?;
+        self.may_be_followed(&self.lock(), slot)?;
         Ok(Turn { slot: slot.to_owned(), mark: self.next_id(), within })
     }
 

@@ -1,5 +1,6 @@
 //! How many slots there are, while the run goes on.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::time::Instant;
 
@@ -35,6 +36,11 @@ impl Slots {
         self.kept.extend(closing.iter().cloned());
         self.closing.extend(closing);
     }
+}
+
+/// The order of slots by their names: `w2` comes before `w10`.
+pub(super) fn by_number(a: &str, b: &str) -> Ordering {
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 /// A slot that cannot be opened.

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Origin;
 use super::fleet::{Fleet, Members};
+use super::scale::by_number;
 use super::worker::Worker;
 use crate::types::WorkerId;
 
@@ -104,8 +105,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn may_be_followed(&self, slot: &str) -> Result<(), SlotError> {
-        let members = self.lock();
+    pub(super) fn may_be_followed(&self, members: &Members, slot: &str) -> Result<(), SlotError> {
         let origins =
             || members.workers.iter().filter(|worker| worker.slot == slot).map(|worker| worker.origin);
         if members.slots.closing().any(|closing| closing == slot) {
@@ -118,14 +118,17 @@ impl Fleet {
         } else if origins().next().is_some() {
             Err(SlotError::Joined(slot.to_owned()))
         } else {
-            Err(self.nobody(&members, slot))
+            Err(self.nobody(members, slot))
         }
     }
 
     /// The same as [`restart`](Self::restart), as an order.
     pub(super) fn succeed(&self, slot: &str, order: Succession) -> Result<(), SlotError> {
-        self.may_be_followed(slot)?;
-        self.lock().succession.insert(slot.to_owned(), order);
+        {
+            let mut members = self.lock();
+            self.may_be_followed(&members, slot)?;
+            members.succession.insert(slot.to_owned(), order);
+        }
         self.refresh();
         Ok(())
     }
@@ -193,7 +196,7 @@ impl Fleet {
             return SlotError::Empty(slot.to_owned());
         }
         let mut known: Vec<String> = members.workers.iter().map(|worker| worker.slot.clone()).collect();
-        known.sort_by(|a, b| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        known.sort_by(|a, b| by_number(a, b));
         known.dedup();
         SlotError::Unknown { slot: slot.to_owned(), known }
     }

@@ -9,12 +9,19 @@ use serde_json::Value;
 
 use crate::policy::under_load;
 use crate::support::{
-    Client, Place, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program,
+    Client, Place, Run, Sidetrack, admin, alive, eventually, finished, get, kill, poll_session, program,
     session_at, worker,
 };
 
 fn start(place: &Place) -> Sidetrack {
     place.run(worker("listen.js")).with(&["--label", "w1:zone=eu", "--weight", "w1=2"]).start()
+}
+
+/// A program that ends at its start in a slot that a file `broken.SLOT` names.
+fn breakable(place: &Place, file: &str) -> Run {
+    let program = worker(file).join(" ");
+    let script = format!("test ! -e {}.$SIDETRACK_SLOT || exit 7; exec {program}", place.text("broken"));
+    place.run(vec!["sh".into(), "-c".into(), script])
 }
 
 pub fn ctl(socket: &Path, words: &[&str]) -> (Option<i32>, String) {
@@ -225,10 +232,8 @@ fn a_rolling_restart_loses_nothing_and_leaves_open_sessions_alone() {
 #[test]
 fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_does_not_start() {
     let place = Place::new();
-    let (socket, broken) = (place.socket(), place.path("broken"));
-    let [node, server] = &worker("slow-start.js")[..] else { panic!("a program and its file") };
-    let script = format!("test ! -e {} || exit 7; exec {node} {server}", broken.display());
-    let running = place.run(vec!["sh".into(), "-c".into(), script]).env("START_MS", "600").start();
+    let socket = place.socket();
+    let running = breakable(&place, "slow-start.js").env("START_MS", "600").start();
     let restart = || json(&socket, &["status"])["restart"].clone();
     let begun = |number: u32| {
         let ctl =
@@ -269,7 +274,7 @@ fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_doe
     running.all_ready_without(&followed);
 
     let before = running.workers();
-    fs::write(&broken, "").expect("a file");
+    place.write("broken.w0", "");
     let (code, said) = place.ask(&["ctl", "restart", "--rolling"]);
     let expected = "w0: the new worker did not become ready (exit status: 7); the slot stays as it was, and so do w1, w2";
     assert_eq!(code, Some(2), "{said}");
@@ -287,14 +292,12 @@ fn a_rolling_restart_is_seen_through_by_sidetrack_and_stops_at_a_worker_that_doe
 #[test]
 fn a_slot_that_is_given_up_is_shown_and_comes_back_with_a_restart() {
     let place = Place::new();
-    let (socket, broken) = (place.socket(), place.path("broken"));
-    let [node, server] = &worker("listen.js")[..] else { panic!("a program and its file") };
-    let script = format!("test ! -e {}.$SIDETRACK_SLOT || exit 7; exec {node} {server}", broken.display());
-    let running = place.run(vec!["sh".into(), "-c".into(), script]).with(&["--restarts", "1"]).start();
+    let socket = place.socket();
+    let running = breakable(&place, "listen.js").with(&["--restarts", "1"]).start();
     let before = running.workers();
     let vacancies = || json(&socket, &["status"])["vacancies"].clone();
     assert_eq!(vacancies(), serde_json::json!([]));
-    fs::write(place.path("broken.w1"), "").expect("a file");
+    place.write("broken.w1", "");
     kill(before[1]);
     running.logged("slot w1 is given up");
     eventually("it is shown", || (vacancies()[0]["worker"] == "w1").then_some(()));

@@ -135,12 +135,8 @@ impl<'a> FromWorker<'a> {
             Ok(line) => line,
             Err(_) => return serde_json::from_slice::<IgnoredAny>(text).map(|_| Self::Other),
         };
-        if line.cmd.as_deref() == Some("NODE_CLUSTER") && line.act.as_deref() == Some("queryServer") {
-            let Shared { data } = serde_json::from_slice(text)?;
-            return Ok(Self::Query(ServerQuery { data, ..line.query() }));
-        }
         Ok(match line.cmd.as_deref() {
-            Some("NODE_CLUSTER") => line.cluster(),
+            Some("NODE_CLUSTER") => line.cluster(text)?,
             Some("NODE_HANDLE_ACK") => Self::HandleAck,
             Some("NODE_HANDLE_NACK") => Self::HandleNack,
             Some("NODE_HANDLE") => line.handle(),
@@ -289,17 +285,21 @@ impl<'a> Line<'a> {
         }
     }
 
-    fn cluster(self) -> FromWorker<'a> {
+    fn cluster(self, text: &[u8]) -> Result<FromWorker<'a>, serde_json::Error> {
         if let (Some(ack), Some(accepted)) = (self.ack, self.accepted) {
-            return FromWorker::Accepted { ack, accepted };
+            return Ok(FromWorker::Accepted { ack, accepted });
         }
-        match self.act.as_deref() {
+        Ok(match self.act.as_deref() {
             Some("online") => FromWorker::Online,
+            Some("queryServer") => {
+                let Shared { data } = serde_json::from_slice(text)?;
+                FromWorker::Query(ServerQuery { data, ..self.query() })
+            }
             Some("listening") => FromWorker::Listening(self.query()),
             Some("close") => self.key.map_or(FromWorker::Other, |key| FromWorker::ServerClosed { key }),
             Some("exitedAfterDisconnect") => FromWorker::Leaving { seq: self.seq.unwrap_or_default() },
             _ => FromWorker::Other,
-        }
+        })
     }
 
     fn query(self) -> ServerQuery<'a> {
